@@ -1,0 +1,17 @@
+"""Wiring: the app's name, and its start-up checks."""
+
+from django.apps import AppConfig
+from django.core import checks
+
+
+class IdempotencyConfig(AppConfig):
+    """Registers the app as ``idempotency``."""
+
+    name = "idempotency"
+    verbose_name = "Idempotency"
+
+    def ready(self) -> None:
+        from . import checks as our_checks  # noqa: PLC0415  # models are not ready before
+
+        checks.register(our_checks.check_settings)
+        checks.register(our_checks.check_database)

@@ -1,0 +1,274 @@
+"""The heart: the claim, the lock and the answer. The only room that opens the transaction.
+
+Knows no HTTP: it takes a scope, a key and fingerprints, and gives back an attempt or an answer.
+
+Note [The row is the lock]
+A committed row says only that somebody tried. Whoever holds its row lock is trying now, and loses
+the lock with the connection, however the worker ends. So every statement that takes a row which
+may be taken says SKIP LOCKED, and nothing here ever asks how old a row is to tell whether its
+worker is still alive.
+
+Note [One number, one run]
+Every attempt commits its number (``attempts``) before it runs, and locks the row only while the
+number still stands there. Together with ``created_at``, which changes when a key starts a new
+life, the number fences whatever an attempt writes after a rollback has cost it the lock.
+"""
+
+import json
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from django.db import DatabaseError, InterfaceError, OperationalError, connections, router
+from django.db.transaction import (
+    TransactionManagementError,
+    atomic,
+    get_connection,
+    get_rollback,
+    set_rollback,
+)
+
+from . import statements
+from .exceptions import KeyReused, RequestInProgress, StoreUnavailable
+from .http import Answer
+from .models import IdempotencyKey
+
+logger = logging.getLogger("idempotency")
+
+_CONFLICT = {"40001", "40P01"}
+_TIMED_OUT = {"55P03", "57014"}
+"""SQLSTATEs: serialization failure and deadlock; lock time-out and cancelled statement."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What a request lays claim to."""
+
+    scope: str
+    key: str
+    fingerprints: tuple[bytes, ...]
+    """The one to write first; a row with any of them is this request's."""
+    operation: str
+    ttl: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One run of a view, which holds the row's lock until its transaction ends."""
+
+    scope: str
+    key: str
+    number: int
+    """1 for the first attempt at this key."""
+    first_seen: str
+    """When the key was first seen, as PostgreSQL writes it: with the offset, so never ambiguous."""
+
+    @property
+    def fence(self) -> tuple[UUID, int, str]:
+        """The values of ``statements.MINE``, see Note [One number, one run]."""
+        return IdempotencyKey.digest(self.scope, self.key), self.number, self.first_seen
+
+
+class _Standing(NamedTuple):
+    """The row after a claim, in the order of ``statements.CLAIM``'s columns."""
+
+    is_ours: bool
+    attempts: int
+    created_at: str
+    is_expired: bool
+    fingerprint: bytes | None
+    status: str | None
+    status_code: int | None
+    headers: str | None
+    body: bytes | None
+
+
+def database() -> str:
+    """Give the alias of the database that keeps the keys, and so the business data."""
+    return router.db_for_write(IdempotencyKey)
+
+
+@contextmanager
+def attempt(claim: Claim, *, wait: float = 0) -> Iterator[Attempt | Answer]:
+    """Give the key's answer if it has one; else open the transaction for an attempt at it.
+
+    The block is the transaction. Leave it after `complete` to commit, after `roll_back` or with
+    an exception to roll back.
+
+    Args:
+        wait: Most seconds to wait for somebody else's attempt to end.
+
+    Raises:
+        KeyReused: The key stands for another request.
+        RequestInProgress: Somebody else's attempt is running.
+        StoreUnavailable: The database cannot be reached. Nothing has run.
+        RuntimeError: The caller has opened a transaction already, or switched autocommit off: the
+            claim would not be committed before the view runs.
+    """
+    _refuse_open_transaction()
+    deadline = time.monotonic() + wait
+    while True:
+        standing = _insert_or_read(claim)
+        if not standing.is_ours and not standing.is_expired:
+            if standing.fingerprint not in claim.fingerprints:
+                raise KeyReused
+            if standing.status == IdempotencyKey.Status.COMPLETED:
+                yield _answer(standing)
+                return
+        mine = _number(claim, standing)
+        if mine is not None:
+            with atomic(database(), durable=True):
+                if _lock(mine):
+                    yield mine
+                    return
+        if not _wait_for_holder(claim, deadline - time.monotonic()):
+            raise RequestInProgress
+
+
+def complete(attempt: Attempt, answer: Answer) -> None:
+    """Save the answer, to be committed with the attempt's transaction.
+
+    Raises:
+        TransactionManagementError: The transaction is not the attempt's any more.
+    """
+    if not _fetch(statements.COMPLETE, (*_columns(answer), *attempt.fence)):
+        raise TransactionManagementError(
+            "The view ended the transaction it ran in, so its work and its answer cannot be "
+            "committed together. Let it use atomic() blocks only, and leave the connection open."
+        )
+
+
+def is_rolled_back() -> bool:
+    """Tell, inside an attempt's transaction, whether it is bound to be rolled back."""
+    return get_rollback(using=database())
+
+
+def roll_back() -> None:
+    """Let the attempt's transaction end without effects."""
+    set_rollback(True, using=database())
+
+
+def keep(attempt: Attempt, answer: Answer) -> None:
+    """Save the answer of an attempt that has been rolled back.
+
+    Raises:
+        RequestInProgress: Another attempt has taken the key meanwhile, and its answer will count.
+        StoreUnavailable: The database cannot be reached.
+    """
+    with _reachable():
+        kept = _fetch(statements.KEEP, (*_columns(answer), *attempt.fence))
+    if not kept:
+        raise RequestInProgress
+
+
+def fail(attempt: Attempt, error: str) -> None:
+    """Record for the admin why an attempt left no answer; nothing depends on it."""
+    try:
+        _fetch(statements.FAIL, (error[:255], *attempt.fence))
+    except (DatabaseError, InterfaceError):
+        logger.warning("Could not record how an attempt ended: %s", error, exc_info=True)
+
+
+def is_conflict(error: BaseException) -> bool:
+    """Tell whether PostgreSQL gave up one transaction for another: deadlock, or serialization."""
+    return _sqlstate(error) in _CONFLICT
+
+
+def _refuse_open_transaction() -> None:
+    connection = get_connection(database())
+    if connection.in_atomic_block:
+        # Django's own rule for what must be outermost, with its exception for TestCase.
+        with suppress(RuntimeError), atomic(database(), durable=True):
+            return
+    else:
+        with _reachable():
+            if connection.get_autocommit():
+                return
+    raise RuntimeError(
+        "An idempotent view must open its transaction itself, or its claim would not be committed "
+        "before it runs; but one is open already. Call it outside of atomic(), with AUTOCOMMIT on; "
+        "and under ATOMIC_REQUESTS decorate what the URL names: the view, or a class's dispatch."
+    )
+
+
+def _insert_or_read(claim: Claim) -> _Standing:
+    key_id = IdempotencyKey.digest(claim.scope, claim.key)
+    values = (claim.scope, claim.key, claim.operation, claim.fingerprints[0])
+    # Twice: what was inserted or removed under the eyes of the first can be read or inserted now.
+    for _ in range(2):
+        with _reachable():
+            row = _fetch(statements.CLAIM, (key_id, claim.ttl, *values, key_id))
+        if row:
+            return _Standing(*row)
+    raise RequestInProgress
+
+
+def _number(claim: Claim, standing: _Standing) -> Attempt | None:
+    """Commit the number of the next attempt; None where somebody holds the row."""
+    row: Any = (standing.attempts, standing.created_at)
+    if not standing.is_ours:
+        key_id = IdempotencyKey.digest(claim.scope, claim.key)
+        with _reachable():
+            if standing.is_expired:
+                anew = (claim.ttl, claim.operation, claim.fingerprints[0], key_id)
+                row = _fetch(statements.TAKE_OVER, anew)
+            else:
+                row = _fetch(statements.RETAKE, (key_id, *row))
+    return Attempt(claim.scope, claim.key, *row) if row else None
+
+
+def _lock(attempt: Attempt) -> bool:
+    with _reachable():
+        return _fetch(statements.LOCK, attempt.fence) is not None
+
+
+def _wait_for_holder(claim: Claim, seconds: float) -> bool:
+    """Wait until nobody holds the row; False where somebody still does after that time."""
+    if seconds <= 0:
+        return False
+    milliseconds = str(max(1, int(seconds * 1000)))  # 0 would be for ever
+    try:
+        _fetch(statements.WAIT, (milliseconds, IdempotencyKey.digest(claim.scope, claim.key)))
+    except OperationalError as error:
+        if _sqlstate(error) in _TIMED_OUT:
+            return False
+        if not is_conflict(error):  # a conflict is how it ends under higher isolation
+            raise StoreUnavailable from error
+    return True
+
+
+def _answer(standing: _Standing) -> Answer:
+    headers = json.loads(standing.headers or "[]")
+    pairs = tuple((name, value) for name, value in headers)
+    return Answer(standing.status_code or 0, pairs, standing.body)
+
+
+def _columns(answer: Answer) -> tuple[int, str, bytes | None]:
+    return answer.status_code, json.dumps(answer.headers), answer.body
+
+
+@contextmanager
+def _reachable() -> Iterator[None]:
+    """Put what PostgreSQL says of one of our statements into the words of the contract."""
+    try:
+        yield
+    except (OperationalError, InterfaceError) as error:
+        if is_conflict(error):  # under higher isolation: somebody else was at this very row
+            raise RequestInProgress from error
+        raise StoreUnavailable from error
+
+
+def _fetch(sql: str, values: tuple[Any, ...]) -> tuple[Any, ...] | None:
+    with connections[database()].cursor() as cursor:
+        cursor.execute(sql, values)
+        row: tuple[Any, ...] | None = cursor.fetchone()
+        return row
+
+
+def _sqlstate(error: BaseException) -> str | None:
+    return getattr(error.__cause__, "sqlstate", None)

@@ -1,0 +1,182 @@
+"""The front door: ``@idempotent`` makes a Django view safe to retry.
+
+::
+
+    @login_required
+    @idempotent
+    def create_payment(request):
+        ...
+
+Whatever authenticates, authorises or throttles goes above it: a retry passes that again, and
+skips only the view. A class is decorated with ``method_decorator(idempotent, name="dispatch")``.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial, wraps
+from typing import Any, TypeVar, cast, overload
+
+from asgiref.sync import async_to_sync, iscoroutinefunction, sync_to_async
+from django.db import connections
+from django.db.transaction import atomic
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
+
+from . import claims, conf
+from .flow import ExceptionHandler, Options, Responder, answer
+
+View = TypeVar("View", bound=Callable[..., Any])
+AsyncResponder = Callable[[HttpRequest], Awaitable[HttpResponseBase]]
+
+
+@overload
+def idempotent(view: View, /) -> View: ...
+@overload
+def idempotent(
+    *,
+    required: bool = False,
+    methods: Collection[str] | None = None,
+    ttl: timedelta | None = None,
+    scope: conf.Resolver | None = None,
+    tenant: conf.Resolver | None = None,
+    wait: float = 0,
+    store: Callable[[HttpResponseBase], bool] | None = None,
+    exception_handler: ExceptionHandler | None = None,
+) -> Callable[[View], View]: ...
+def idempotent(view: View | None = None, /, **options: Any) -> Any:
+    """Run a view once per idempotency key, in one transaction with its stored answer.
+
+    Can be used bare, as ``@idempotent``, or with arguments, as ``@idempotent(required=True)``; on
+    functions, sync and async, and through ``method_decorator`` on the ``dispatch`` of a class.
+
+    Args:
+        required: Refuse requests without a key, with 400. Else they run as if undecorated.
+        methods: HTTP methods that honour a key, in place of the setting ``METHODS``.
+        ttl: How long keys and answers live, in place of the setting ``TTL``.
+        scope: Resolver of who is calling, in place of the authenticated user. Needed where
+            anonymous callers may use keys. Start its answer with a kind, as in ``"partner:17"``.
+        tenant: Resolver of the tenant that goes in front of the scope, in place of ``TENANT``.
+        wait: Seconds a concurrent request waits for the first one, at most ``MAX_WAIT``, before
+            it is answered 409. A client's ``Prefer: wait=N`` goes before it.
+        store: Predicate on the response: whether to commit what the view wrote and keep the
+            answer, or to roll back and let a retry run; in place of `flow.NOT_KEPT` and 5xx.
+        exception_handler: Turns an exception of the view into its answer, or gives None to let
+            it pass. It is asked after the rollback, and for requests without a key, too.
+
+    Raises:
+        TypeError, ValueError: The view or an argument cannot be right.
+    """
+    wanted = Options(**options)
+    return partial(_decorate, options=wanted) if view is None else _decorate(view, wanted)
+
+
+@dataclass(frozen=True, slots=True)
+class _Door:
+    """One decorated view's way in."""
+
+    options: Options
+    alias: str
+    """The keys' database."""
+    was_atomic: bool
+    """Whether ``ATOMIC_REQUESTS``, if set for it, would wrap the view had we not taken it out."""
+
+    def serve(self, request: HttpRequest, respond: Responder) -> HttpResponseBase:
+        if self.options.cover(request):
+            return answer(request, respond, self.options)
+        request.idempotency = None  # type: ignore[attr-defined]
+        try:
+            return atomic(self.alias)(respond)(request) if self._atomic() else respond(request)
+        except Exception as error:
+            return self._handled(request, error)
+
+    async def aserve(self, request: HttpRequest, respond: AsyncResponder) -> HttpResponseBase:
+        if self.options.cover(request) or self._atomic():
+            # A transaction lives on one thread. asgiref runs there what the view asks of the ORM.
+            return await sync_to_async(self.serve)(request, async_to_sync(respond))
+        request.idempotency = None  # type: ignore[attr-defined]
+        try:
+            return await respond(request)
+        except Exception as error:
+            return self._handled(request, error)
+
+    def _atomic(self) -> bool:
+        return self.was_atomic and connections[self.alias].settings_dict["ATOMIC_REQUESTS"]
+
+    def _handled(self, request: HttpRequest, error: Exception) -> HttpResponseBase:
+        handler = self.options.exception_handler
+        response = handler(request, error) if handler else None
+        if response is None:
+            raise error
+        return response
+
+
+def _decorate(view: View, options: Options) -> View:
+    _refuse_wrong_use(view)
+    alias = claims.database()
+    non_atomic: set[str] = getattr(view, "_non_atomic_requests", set())
+    door = _Door(options, alias, was_atomic=alias not in non_atomic)
+
+    @wraps(view)
+    async def async_wrapper(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        _refuse_other_than_request(request)
+
+        async def respond(request: HttpRequest) -> HttpResponseBase:
+            return cast("HttpResponseBase", await view(request, *args, **kwargs))
+
+        return await door.aserve(request, respond)
+
+    @wraps(view)
+    def wrapper(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        if _in_event_loop():  # the dispatch of an async class is a plain function
+            return async_wrapper(request, *args, **kwargs)
+        _refuse_other_than_request(request)
+        return door.serve(request, lambda request: view(request, *args, **kwargs))
+
+    decorated: Any = async_wrapper if iscoroutinefunction(view) else wrapper
+    # As transaction.non_atomic_requests() does, but leaving the undecorated view as it was.
+    decorated._non_atomic_requests = {*non_atomic, alias}  # noqa: SLF001
+    decorated.idempotency_options = options
+    return cast("View", decorated)
+
+
+def _in_event_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
+def _refuse_wrong_use(view: Any) -> None:
+    """Fail where the view is defined, with the sentence that says the mend."""
+    name = getattr(view, "__qualname__", repr(view))
+    if isinstance(view, type):
+        raise TypeError(
+            f"@idempotent decorates views, and {name} is a class. Write "
+            '@method_decorator(idempotent, name="dispatch") above it.'
+        )
+    if not callable(view):
+        raise TypeError(f"@idempotent decorates views, and {name} cannot be called.")
+    if hasattr(view, "cls"):
+        raise TypeError(
+            f"{name} is a view of Django REST framework: it authenticates inside, where "
+            "@idempotent cannot look. This release covers plain Django views."
+        )
+    if hasattr(view, "idempotency_options"):
+        raise TypeError(f"{name} is idempotent already. Decorate it once.")
+    code = getattr(view, "__code__", None)
+    if code is not None and code.co_varnames[:1] == ("self",):
+        raise TypeError(
+            f"{name} is a method. Write @method_decorator(idempotent) above it, or better "
+            '@method_decorator(idempotent, name="dispatch") above its class.'
+        )
+
+
+def _refuse_other_than_request(request: Any) -> None:
+    if not isinstance(request, HttpRequest):
+        raise TypeError(
+            "The first argument of an idempotent view must be Django's HttpRequest, not "
+            f"{type(request).__qualname__}."
+        )

@@ -1,0 +1,120 @@
+"""What can go wrong on the wire: each error with its HTTP status and its problem type.
+
+The docstring of a class is the message the client reads, so the prose exists once. Raise one with
+a sentence to put it behind that message: ``InvalidKey("It is longer than 255 characters.")``.
+"""
+
+from typing import ClassVar
+
+
+class IdempotencyError(Exception):
+    """The request could not be answered idempotently."""
+
+    status: ClassVar[int]
+    """HTTP status code of the answer."""
+
+    slug: ClassVar[str]
+    """Last part of the problem's ``type`` URI (RFC 9457, section 3.1.1)."""
+
+    title: ClassVar[str]
+    """Summary that does not change from occurrence to occurrence."""
+
+    retry_after: ClassVar[int | None] = None
+    """Whole seconds for ``Retry-After``; None where sending the same request again cannot help."""
+
+    @property
+    def detail(self) -> str:
+        """What happened and what the client must do, in plain text."""
+        return " ".join([*(self.__doc__ or self.title).split(), *self.args])
+
+
+class MissingKey(IdempotencyError):
+    """This operation needs an Idempotency-Key header.
+
+    Send a fresh unique value, such as a UUID, with every new operation, and the same value again
+    with every retry of it.
+    """
+
+    status = 400
+    slug = "missing-key"
+    title = "Idempotency-Key is missing"
+
+
+class InvalidKey(IdempotencyError):
+    """The Idempotency-Key of this request cannot be used.
+
+    Send exactly one key of 1 to 255 printable ASCII characters, best as a quoted string.
+    """
+
+    status = 400
+    slug = "invalid-key"
+    title = "Idempotency-Key is invalid"
+
+
+class UnscopedCaller(IdempotencyError):
+    """This operation keeps idempotency keys per caller, and the caller is anonymous.
+
+    Authenticate, then send the request again with the same key.
+    """
+
+    status = 400
+    slug = "unscoped-caller"
+    title = "Idempotency-Key needs a known caller"
+
+
+class KeyReused(IdempotencyError):
+    """This Idempotency-Key was first sent with another request.
+
+    Repeat that request exactly, or use a fresh key for a new operation.
+    """
+
+    status = 422
+    slug = "key-reused"
+    title = "Idempotency-Key is already used"
+
+
+class RequestInProgress(IdempotencyError):
+    """A request with this Idempotency-Key is being processed.
+
+    Send the same request again later: it will get the answer of the first one.
+    """
+
+    status = 409
+    slug = "request-in-progress"
+    title = "A request is outstanding for this Idempotency-Key"
+    retry_after = 1
+
+
+class ResponseNotKept(IdempotencyError):
+    """The request with this Idempotency-Key was completed, but its response was not kept.
+
+    It will not run again. Look at the resource itself for the outcome.
+    """
+
+    status = 409
+    slug = "response-not-kept"
+    title = "The response was not kept"
+
+
+class StoreUnavailable(IdempotencyError):
+    """The idempotency keys cannot be reached at the moment, so the request was not processed.
+
+    Send the same request again later, with the same key.
+    """
+
+    status = 503
+    slug = "store-unavailable"
+    title = "Idempotency keys are unavailable"
+    retry_after = 1
+
+
+class TransactionConflict(IdempotencyError):
+    """The request collided with another one in the database and was rolled back completely.
+
+    Send the same request again, with the same key.
+    """
+
+    status = 503
+    slug = "transaction-conflict"
+    title = "The transaction was rolled back"
+    retry_after = 1

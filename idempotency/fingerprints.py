@@ -1,0 +1,173 @@
+"""What makes two requests the same request: a keyed hash over what the client meant.
+
+Method, path, query, media type and body count. How the request is negotiated or authenticated
+(``Accept``, language, encoding, credentials) does not, nor does how a body happens to be written
+down: the order of a JSON object's names, or the boundary of a multipart body.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from io import BytesIO
+from typing import Any, NoReturn
+from urllib.parse import parse_qsl
+
+from django.core.files.uploadedfile import UploadedFile
+from django.core.files.uploadhandler import MemoryFileUploadHandler, TemporaryFileUploadHandler
+from django.http import HttpRequest
+from django.http.multipartparser import MultiPartParser, MultiPartParserError
+from django.utils.crypto import salted_hmac
+
+from . import conf
+
+_VERSION = b"\x01"
+"""First byte of every fingerprint. A change of the rules below must change it."""
+
+_MAX_DEPTH = 100
+"""JSON nested deeper is compared as bytes: Python's own limit would depend on who is calling."""
+
+
+def fingerprints(request: HttpRequest) -> tuple[bytes, ...]:
+    """Give the request's fingerprint under each secret: the current one, then its fallbacks.
+
+    Files are read in chunks and rewound, and the body stays readable for the view.
+    """
+    parts = (
+        (request.method or "").encode(),
+        _text(request.path),
+        _joined(_flat(sorted(_pairs(request.META.get("QUERY_STRING", ""))))),
+        _text((request.content_type or "").lower()),
+        *_body(request),
+    )
+    # The parts are hashed once, whatever the number of secrets. The HMAC keeps somebody who sees
+    # a dump of the table from guessing bodies of few possible values.
+    digest = hashlib.sha256(_joined(parts)).digest()
+    return tuple(
+        _VERSION
+        + salted_hmac("idempotency.fingerprints", digest, secret, algorithm="sha256").digest()
+        for secret in conf.secrets()
+    )
+
+
+def _body(request: HttpRequest) -> tuple[bytes, bytes]:
+    """Give the kind of the body and its canonical form; the kind keeps the forms apart."""
+    media_type = (request.content_type or "").lower()
+    try:
+        if media_type == "multipart/form-data":
+            return b"multipart", _multipart(request)
+        if media_type == "application/json" or media_type.endswith("+json"):
+            return b"json", _canonical(_JSON.decode(request.body.decode()))
+        if media_type == "application/x-www-form-urlencoded":
+            return b"urlencoded", _joined(_flat(_pairs(request.body.decode("latin-1"))))
+    except (ValueError, RecursionError):
+        pass  # It is not what it says: what counts then is every byte.
+    return b"bytes", request.body
+
+
+def _pairs(encoded: str) -> list[tuple[str, str]]:
+    # Latin-1 loses no byte, whatever the encoding is meant to be.
+    return parse_qsl(encoded, keep_blank_values=True, encoding="latin-1")
+
+
+def _flat(pairs: Iterable[tuple[str, str]]) -> Iterator[bytes]:
+    return (_text(part) for pair in pairs for part in pair)
+
+
+def _text(text: str) -> bytes:
+    return text.encode(errors="surrogatepass")
+
+
+def _joined(parts: Iterable[bytes]) -> bytes:
+    """Join so that no other parts give the same bytes: each goes behind its length."""
+    return b"".join(b"%d:%b" % (len(part), part) for part in parts)
+
+
+def _multipart(request: HttpRequest) -> bytes:
+    if request.method == "POST":
+        fields, files = request.POST, request.FILES
+    else:  # Django parses forms of POST only, and leaves the stream of others to the view.
+        fields, files = _parsed(request)
+    parts: list[bytes] = []
+    for name, values in fields.lists():
+        for value in values:
+            parts += (b"field", _text(name), _text(str(value)))
+    for name, uploads in files.lists():
+        for upload in uploads:
+            parts += (b"file", _text(name), *_described(upload))
+    return _joined(parts)
+
+
+def _parsed(request: HttpRequest) -> tuple[Any, Any]:
+    body = BytesIO(request.body)
+    handlers = [MemoryFileUploadHandler(request), TemporaryFileUploadHandler(request)]
+    try:
+        return MultiPartParser(request.META, body, handlers, request.encoding).parse()
+    except MultiPartParserError as error:
+        raise ValueError(*error.args) from error
+
+
+def _described(upload: UploadedFile[Any]) -> tuple[bytes, bytes, bytes, bytes]:
+    content = hashlib.sha256()
+    for chunk in upload.chunks():
+        content.update(chunk)
+    upload.seek(0)
+    return (
+        _text(upload.name or ""),
+        _text(upload.content_type or ""),
+        str(upload.size).encode(),
+        content.digest(),
+    )
+
+
+class _Number(str):
+    """A JSON number as exact text: never through a double, and 1.50 is 1.5 is 15e-1."""
+
+    __slots__ = ()
+
+
+def _number(literal: str) -> _Number:
+    mantissa, _, exponent = literal.lower().partition("e")
+    whole, _, fraction = mantissa.partition(".")
+    sign = "-" if whole.startswith("-") else ""
+    digits = (whole + fraction).lstrip("-0")
+    significant = digits.rstrip("0")
+    if not significant:
+        return _Number("0")
+    power = int(exponent or 0) - len(fraction) + len(digits) - len(significant)
+    return _Number(f"{sign}{significant}e{power}")
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    names = dict(pairs)
+    if len(names) != len(pairs):
+        raise ValueError("RFC 8259 leaves the meaning of duplicate names open.")
+    return names
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not JSON.")
+
+
+_JSON = json.JSONDecoder(
+    object_pairs_hook=_object, parse_float=_number, parse_int=_number, parse_constant=_refuse
+)
+
+
+def _canonical(value: Any, depth: int = 0) -> bytes:
+    """Write a JSON value down in one way only; every value says where it ends."""
+    if depth > _MAX_DEPTH:
+        raise ValueError(f"It is nested more than {_MAX_DEPTH} levels deep.")
+    match value:
+        case None | True | False:
+            return b"%b;" % str(value).encode()
+        case _Number():
+            return b"#%b;" % value.encode()
+        case str():
+            text = _text(value)
+            return b"s%d:%b" % (len(text), text)
+        case list():
+            return b"[%b]" % b"".join(_canonical(item, depth + 1) for item in value)
+        case _:
+            items = sorted(value.items())
+            inside = (_canonical(part, depth + 1) for item in items for part in item)
+            return b"{%b}" % b"".join(inside)

@@ -1,0 +1,173 @@
+"""The flow of every door: what a view asks of it, and how a covered request is answered.
+
+`answer` is the nine steps of the package's docstring, top to bottom.
+"""
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, cast
+
+from django.core.handlers.exception import response_for_exception
+from django.db.transaction import TransactionManagementError
+from django.http import Http404, HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
+
+from . import claims, conf, http
+from .exceptions import IdempotencyError, MissingKey, TransactionConflict
+from .fingerprints import fingerprints
+
+Responder = Callable[[HttpRequest], HttpResponseBase]
+"""A view whose other arguments are filled in already."""
+
+ExceptionHandler = Callable[[HttpRequest, Exception], HttpResponseBase | None]
+"""Gives the answer for an exception, or None to let it pass."""
+
+NOT_KEPT = frozenset({400, 401, 403, 405, 406, 408, 413, 415, 425, 429})
+"""Answers below 500 that are not kept: the request's fault or the moment's, so that a retry may do
+better. What the view wrote is rolled back."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What one view asks of its door: the arguments of `idempotent`, which explains them."""
+
+    required: bool = False
+    methods: Collection[str] | None = None
+    ttl: timedelta | None = None
+    scope: conf.Resolver | None = None
+    tenant: conf.Resolver | None = None
+    wait: float = 0
+    store: Callable[[HttpResponseBase], bool] | None = None
+    exception_handler: ExceptionHandler | None = None
+
+    def __post_init__(self) -> None:
+        for option, setting in {"methods": "METHODS", "ttl": "TTL", "wait": "MAX_WAIT"}.items():
+            value = getattr(self, option)
+            if value is not None:
+                try:
+                    conf.check(setting, value)
+                except ValueError as error:
+                    raise ValueError(f"{option}= {error}") from None
+        for option in ("scope", "tenant", "store", "exception_handler"):
+            if not callable(getattr(self, option) or callable):
+                raise TypeError(f"{option}= must be a callable, not {getattr(self, option)!r}.")
+
+    def cover(self, request: HttpRequest) -> bool:
+        """Tell whether a request is the door's business: others run as if undecorated."""
+        if request.method not in (self.methods or conf.settings.METHODS):
+            return False
+        return self.required or http.KEY_HEADER in request.headers
+
+    def keep(self, response: HttpResponseBase) -> bool:
+        """Tell whether a response is kept, and what the view wrote with it."""
+        if self.store is not None:
+            return self.store(response)
+        return response.status_code < 500 and response.status_code not in NOT_KEPT
+
+    def seconds_to_wait(self, request: HttpRequest) -> float:
+        """Give how long to wait for the first request: the client's wish, else the view's."""
+        wish = http.preferred_wait(request)
+        return min(self.wait if wish is None else wish, conf.settings.MAX_WAIT)
+
+    def applied(self, request: HttpRequest, response: HttpResponse) -> HttpResponse:
+        """Say on our own responses, never on a view's, how a wish to wait was met (RFC 7240, 3)."""
+        if http.preferred_wait(request) is not None:
+            response["Preference-Applied"] = f"wait={int(self.seconds_to_wait(request))}"
+        return response
+
+    def claim(self, request: HttpRequest) -> claims.Claim:
+        """Find out what the request lays claim to.
+
+        Raises:
+            MissingKey, InvalidKey, UnscopedCaller: It cannot be treated idempotently.
+        """
+        key = http.idempotency_key(request)
+        if key is None:
+            raise MissingKey
+        tenant = self.tenant or conf.settings.TENANT
+        return claims.Claim(
+            scope=http.scope(request, self.scope, conf.resolver(tenant) if tenant else None),
+            key=key,
+            fingerprints=fingerprints(request),
+            operation=http.operation(request),
+            ttl=self.ttl or conf.settings.TTL,
+        )
+
+
+def answer(request: HttpRequest, view: Responder, options: Options) -> HttpResponseBase:
+    """Answer a covered request: with its stored answer, with the view's, or with a problem.
+
+    This is the flow of every door.
+    """
+    try:
+        return _replay_or_run(request, view, options)
+    except IdempotencyError as error:
+        return options.applied(request, http.problem(request, error))
+
+
+def _replay_or_run(request: HttpRequest, view: Responder, options: Options) -> HttpResponseBase:
+    claim = options.claim(request)
+    attempt = None
+    try:
+        with claims.attempt(claim, wait=options.seconds_to_wait(request)) as attempt:
+            if isinstance(attempt, http.Answer):
+                return options.applied(request, http.replay(attempt))
+            request.idempotency = attempt  # type: ignore[attr-defined]
+            response = _rendered(view(request))
+            kept = http.capture(response) if options.keep(response) else None
+            if claims.is_rolled_back():
+                _refuse_success(response)
+            elif kept:
+                claims.complete(attempt, kept)
+                return response
+            else:
+                claims.roll_back()
+        error_name = f"HTTP {response.status_code}"
+    except IdempotencyError:
+        raise
+    except Exception as error:
+        if not isinstance(attempt, claims.Attempt):
+            raise
+        error_name = type(error).__qualname__
+        handled = _handled(request, error, options)
+        if handled is None:
+            claims.fail(attempt, error_name)
+            if claims.is_conflict(error):
+                raise TransactionConflict from error
+            raise
+        response = _rendered(handled)
+        kept = http.capture(response) if options.keep(response) else None
+    # Nothing of the view's work is left from here on.
+    if kept:
+        claims.keep(attempt, kept)
+    else:
+        claims.fail(attempt, error_name)
+    return response
+
+
+def _rendered(response: Any) -> HttpResponseBase:
+    """Render a template response now, while what it reads is still in the transaction."""
+    if not isinstance(response, HttpResponseBase):
+        raise TypeError(f"An idempotent view must return an HttpResponse, not {response!r}.")
+    render = getattr(response, "render", None)
+    return cast("HttpResponseBase", render()) if callable(render) else response
+
+
+def _refuse_success(response: HttpResponseBase) -> None:
+    if response.status_code < 400:
+        raise TransactionManagementError(
+            f"The view answered {response.status_code}, but its transaction will be rolled back: "
+            "an atomic(savepoint=False) block failed in it, it closed the connection, or it called "
+            "set_rollback(True). Roll back to a savepoint instead, or answer with an error."
+        )
+
+
+def _handled(request: HttpRequest, error: Exception, options: Options) -> HttpResponseBase | None:
+    """Give the answer for an exception of the view; None to let it pass."""
+    if options.exception_handler:
+        response = options.exception_handler(request, error)
+        if response is not None:
+            return response
+    # Of what Django itself turns into an answer, this is the only kind that is kept.
+    return response_for_exception(request, error) if isinstance(error, Http404) else None

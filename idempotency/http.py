@@ -1,0 +1,233 @@
+"""The wire: a key out of a request, a stored answer out of and into a response, problems.
+
+No database. "Answer" is a response as it is kept; "response" is Django's.
+"""
+
+import re
+from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+from urllib.parse import quote
+
+from asgiref.sync import async_to_sync
+from django.http import HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse
+from django.http.response import HttpResponseBase
+from django.template import TemplateDoesNotExist
+from django.template.loader import render_to_string
+from django.urls import NoReverseMatch, reverse
+
+from . import conf
+from .exceptions import IdempotencyError, InvalidKey, ResponseNotKept, UnscopedCaller
+
+KEY_HEADER = "Idempotency-Key"
+REPLAYED_HEADER = "Idempotent-Replayed"
+DRAFT = "https://datatracker.ietf.org/doc/html/draft-ietf-httpapi-idempotency-key-header-07"
+
+_MAX_LENGTH = 255
+
+_STRING = r'"(?:[ !#-\[\]-~]|\\["\\])*+"'
+_BARE_ITEM = (
+    rf"(?:{_STRING}"
+    r"|-?[0-9]{1,15}|-?[0-9]{1,12}\.[0-9]{1,3}"  # integer, decimal
+    r"|[A-Za-z*][A-Za-z0-9!#$%&'*+.^_`|~:/-]*+"  # token
+    r"|:[A-Za-z0-9+/=]*+:|\?[01]|@-?[0-9]{1,15}"  # byte sequence, boolean, date
+    r'|%"(?:[ !#$&-~]|%[0-9a-f]{2})*+")'  # display string
+)
+_QUOTED_KEY = re.compile(rf"({_STRING})(?:; *[a-z*][a-z0-9_.*-]*+(?:={_BARE_ITEM})?)*")
+"""An Item of type String with parameters: RFC 9651, sections 3.3 and 3.3.3."""
+
+_BARE_KEY = re.compile(r"[ !#-+\--~]+")
+"""What clients send who never read the draft. A comma would be a list, or two headers joined."""
+
+_WAIT = re.compile(r'(?:^|,)\s*wait\s*=\s*"?([0-9]{1,9})"?\s*(?:[,;]|$)', re.IGNORECASE)
+"""The preference of RFC 7240, section 4.3."""
+
+_NOT_KEPT = re.compile(
+    r"set-cookie2?|date|age"
+    # Connection-specific: RFC 9110, section 7.6.1.
+    r"|connection|keep-alive|proxy-.*|te|trailer|transfer-encoding|upgrade"
+    # Of that one request, or of that one moment.
+    r"|server-timing|traceparent|tracestate|(?:x-)?(?:request|correlation|trace)-id|x-b3-.*"
+    r"|(?:x-)?ratelimit(?:-.*)?|preference-applied|idempotent-replayed",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A response as it is kept."""
+
+    status_code: int
+    headers: tuple[tuple[str, str], ...]
+    body: bytes | None
+    """None where it was too large to keep."""
+
+
+def idempotency_key(request: HttpRequest) -> str | None:
+    """Give the request's key without quotes and escapes; None where there is no header.
+
+    The draft's quoted string (section 2.1) and the bare value name the same key.
+
+    Raises:
+        InvalidKey: It is not exactly one key of 1 to 255 printable ASCII characters.
+    """
+    header = request.headers.get(KEY_HEADER)
+    if header is None:
+        return None
+    header = header.strip(" \t")
+    if quoted := _QUOTED_KEY.fullmatch(header):
+        key = re.sub(r"\\(.)", r"\1", quoted[1][1:-1])
+    elif conf.settings.STRICT:
+        raise InvalidKey("This server accepts the quoted form only.")
+    elif _BARE_KEY.fullmatch(header):
+        key = header
+    else:
+        raise InvalidKey
+    if not 1 <= len(key) <= _MAX_LENGTH:
+        raise InvalidKey
+    return key
+
+
+def scope(
+    request: HttpRequest, caller: conf.Resolver | None = None, tenant: conf.Resolver | None = None
+) -> str:
+    """Give whose key it is: ``user:<pk>`` or what ``caller`` says, behind the tenant if any.
+
+    Raises:
+        UnscopedCaller: Nobody can tell. A scope that anonymous callers share would hand one of
+            them the answer of another.
+    """
+    name = caller(request) if caller else _user(request)
+    if tenant:
+        owner = tenant(request)
+        name = f"tenant:{quote(owner, safe='')}/{name}" if owner and name else None
+    if not name or len(name) > _MAX_LENGTH or not name.isprintable():
+        raise UnscopedCaller
+    return name
+
+
+def _user(request: HttpRequest) -> str | None:
+    user = getattr(request, "user", None)
+    return f"user:{user.pk}" if user is not None and user.is_authenticated else None
+
+
+def operation(request: HttpRequest) -> str:
+    """Give method and route, which unlike the path has few values: ``POST payments/<int:pk>/``."""
+    match = request.resolver_match
+    route = match.route if match else request.path
+    return f"{request.method} {route}".replace("\0", "")[:_MAX_LENGTH]
+
+
+def preferred_wait(request: HttpRequest) -> int | None:
+    """Give the seconds of ``Prefer: wait=N``; None where the client has no such preference."""
+    found = _WAIT.search(request.headers.get("Prefer", ""))
+    return int(found[1]) if found else None
+
+
+def capture(response: HttpResponseBase) -> Answer:
+    """Take what is kept of a response. A streamed one is read, up to the limit, and stays whole."""
+    headers = tuple(item for item in response.items() if not _NOT_KEPT.fullmatch(item[0]))
+    return Answer(response.status_code, headers, _body(response, conf.settings.MAX_BODY_BYTES))
+
+
+def _body(response: Any, limit: int) -> bytes | None:
+    if not response.streaming:
+        return bytes(response.content) if len(response.content) <= limit else None
+    declared = response.headers.get("Content-Length", "")
+    if declared.isdecimal() and int(declared) > limit:
+        return None
+    return async_to_sync(_aread)(response, limit) if response.is_async else _read(response, limit)
+
+
+def _read(response: StreamingHttpResponse, limit: int) -> bytes | None:
+    stream: Any = iter(response.streaming_content)  # type: ignore[arg-type]
+    chunks: list[bytes] = []
+    size = 0
+    for chunk in stream:
+        chunks.append(chunk)
+        size += len(chunk)
+        if size > limit:
+            response.streaming_content = chain(chunks, stream)
+            return None
+    response.streaming_content = chunks
+    return b"".join(chunks)
+
+
+async def _aread(response: StreamingHttpResponse, limit: int) -> bytes | None:
+    stream: Any = aiter(response.streaming_content)  # type: ignore[arg-type]
+    chunks: list[bytes] = []
+    size = 0
+    async for chunk in stream:
+        chunks.append(chunk)
+        size += len(chunk)
+        if size > limit:
+            response.streaming_content = _achain(chunks, stream)
+            return None
+    response.streaming_content = _achain(chunks)
+    return b"".join(chunks)
+
+
+async def _achain(
+    chunks: Iterable[bytes], rest: AsyncIterable[bytes] | None = None
+) -> AsyncIterator[bytes]:
+    for chunk in chunks:
+        yield chunk
+    if rest is not None:
+        async for chunk in rest:
+            yield chunk
+
+
+def replay(answer: Answer) -> HttpResponse:
+    """Make a response of a stored answer: same status, headers and bytes.
+
+    Raises:
+        ResponseNotKept: The answer's body was too large to keep.
+    """
+    if answer.body is None:
+        raise ResponseNotKept
+    response = HttpResponse(answer.body, status=answer.status_code)
+    del response["Content-Type"]
+    for name, value in answer.headers:
+        response[name] = value
+    response[REPLAYED_HEADER] = "true"
+    return response
+
+
+def problem(request: HttpRequest, error: IdempotencyError) -> HttpResponse:
+    """Answer an error: a problem document (RFC 9457), or a page with the same facts for people."""
+    type_uri = problem_type(request, error.slug)
+    document = {
+        "type": type_uri,
+        "title": error.title,
+        "status": error.status,
+        "detail": error.detail,
+        "instance": request.path,
+    }
+    response = _page(request, document) or JsonResponse(
+        document, content_type="application/problem+json"
+    )
+    response.status_code = error.status
+    response["Link"] = f'<{type_uri}>; rel="describedby"'
+    response["Cache-Control"] = "no-store"
+    if error.retry_after is not None:
+        response["Retry-After"] = str(error.retry_after)
+    return response
+
+
+def problem_type(request: HttpRequest, slug: str) -> str:
+    """Give a problem type's absolute URI: a paragraph of the policy page, where that is served."""
+    try:
+        return request.build_absolute_uri(f"{reverse('idempotency:policy')}#{slug}")
+    except NoReverseMatch:
+        return f"{DRAFT}#{slug}"
+
+
+def _page(request: HttpRequest, document: dict[str, Any]) -> HttpResponse | None:
+    offered = ["application/problem+json", "application/json", "text/html"]
+    if request.get_preferred_type(offered) != "text/html":
+        return None
+    try:
+        return HttpResponse(render_to_string("idempotency/problem.html", {"problem": document}))
+    except TemplateDoesNotExist:
+        return None  # the project has no engine that looks into apps

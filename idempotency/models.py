@@ -1,0 +1,152 @@
+"""The row: one idempotency key of one caller, and the answer it stands for."""
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any, ClassVar, Self
+from uuid import UUID
+
+from django.db import models
+from django.db.models import F, Func, Q, Value
+from django.db.models.functions import Cast, Length, Now
+from django.utils.translation import gettext_lazy as _
+
+
+class DigestField(models.UUIDField):  # type: ignore[type-arg]  # not subscriptable at run time
+    """Primary key that follows from the row's scope and key, see `IdempotencyKey.digest`."""
+
+    def get_pk_value_on_save(self, instance: Any) -> UUID:
+        """Fill in the digest where ``save()`` and ``bulk_create()`` would fill in a default."""
+        return IdempotencyKey.digest(instance.scope, instance.key)
+
+    def deconstruct(self) -> tuple[str, str, Sequence[Any], dict[str, Any]]:
+        """Be a plain UUIDField to migrations: the column is no more than that."""
+        name, _path, args, kwargs = super().deconstruct()
+        return name, "django.db.models.UUIDField", args, kwargs
+
+
+_ENCODED = Func(
+    Func(Length("scope"), Value(":"), F("scope"), F("key"), function="concat"),
+    Value("UTF8"),
+    function="convert_to",
+)
+_HALF_HASH = Func(Func(_ENCODED, function="sha256"), Value(1), Value(16), function="substr")
+_DIGEST = Cast(Func(_HALF_HASH, Value("hex"), function="encode"), models.UUIDField())
+"""`IdempotencyKey.digest` as the database computes it, whatever its own encoding is."""
+
+
+class IdempotencyKeyQuerySet(models.QuerySet["IdempotencyKey"]):
+    """The verbs on many keys."""
+
+    def expired(self) -> Self:
+        """Keys past their time by the database's clock: the protocol treats them as never seen."""
+        return self.filter(expires_at__lte=Now())
+
+
+class IdempotencyKey(models.Model):
+    """An idempotency key, unique per scope.
+
+    Note [The primary key is the unique constraint]
+    (scope, key) must be unique. The primary key is a digest of both, and a CHECK holds it to that,
+    so one index of 16-byte values does the work of two, one of them of text: measured at 3 million
+    rows, 42 bytes of index a row in place of 111, and 200 in place of 260 in all. It also leaves
+    the door open to databases that are distributed by the primary key.
+    """
+
+    class Status(models.TextChoices):
+        """What a committed row says. Whether somebody is at it *now*, only its lock says."""
+
+        IN_PROGRESS = "in_progress", _("in progress")
+        """Somebody tried, and no answer was committed."""
+        COMPLETED = "completed", _("completed")
+        """The answer was committed together with its effects."""
+
+    # Fixed-width columns come first: PostgreSQL then needs no padding between them.
+    id = DigestField(_("id"), primary_key=True, editable=False)
+    """The first 16 bytes of the SHA-256 of scope and key, as a UUID."""
+
+    created_at = models.DateTimeField(_("created"), db_default=Now())
+    """When the key was first seen, or seen again after it had expired."""
+
+    expires_at = models.DateTimeField(_("expires"))
+    """From then on the key counts as never seen, whether or not the row was purged."""
+
+    completed_at = models.DateTimeField(_("completed"), null=True, blank=True)
+    """When the answer was saved."""
+
+    attempts = models.PositiveIntegerField(_("attempts"), default=1)
+    """How often somebody set out to run the view. Each number is given to one request only."""
+
+    status_code = models.PositiveSmallIntegerField(_("status code"), null=True, blank=True)
+    """HTTP status of the answer."""
+
+    status = models.CharField(
+        _("status"), max_length=11, choices=Status, default=Status.IN_PROGRESS
+    )
+
+    scope = models.CharField(_("scope"), max_length=255)
+    """Whose key it is: the part of the draft's "composite key" that only the server knows."""
+
+    key = models.CharField(_("key"), max_length=255)
+    """The idempotency key as the client means it: without quotes and escapes."""
+
+    operation = models.CharField(_("operation"), max_length=255)
+    """Method and route, for people to read; the fingerprint has the exact path."""
+
+    fingerprint = models.BinaryField(_("fingerprint"), max_length=33)
+    """Version byte and HMAC-SHA-256 of the request that came with the key first."""
+
+    last_error = models.CharField(_("last error"), max_length=255, blank=True, default="")
+    """Class of the exception that ended the latest failed attempt."""
+
+    headers = models.JSONField(_("headers"), null=True, blank=True)
+    """The answer's headers: a list of [name, value], in order."""
+
+    body = models.BinaryField(_("body"), null=True, blank=True)
+    """The answer's bytes; NULL in a completed row where they were not kept."""
+
+    objects = IdempotencyKeyQuerySet.as_manager()
+
+    class Meta:
+        db_table = "idempotency_key"
+        verbose_name = _("idempotency key")
+        verbose_name_plural = _("idempotency keys")
+        # What must never be, whoever writes: the claim's SQL, the ORM or a person at a prompt.
+        constraints: ClassVar[list[models.BaseConstraint]] = [
+            models.CheckConstraint(name="idempotency_key_id_is_digest", condition=Q(id=_DIGEST)),
+            models.CheckConstraint(
+                name="idempotency_key_names",
+                condition=~Q(scope="") & Q(key__regex=r"^[ -~]+$"),
+            ),
+            models.CheckConstraint(
+                name="idempotency_key_counts",
+                condition=Q(attempts__gte=1) & Q(expires_at__gt=F("created_at")),
+            ),
+            models.CheckConstraint(
+                name="idempotency_key_answer",
+                condition=Q(
+                    status="in_progress",
+                    completed_at__isnull=True,
+                    status_code__isnull=True,
+                    headers__isnull=True,
+                    body__isnull=True,
+                )
+                | Q(
+                    status="completed",
+                    completed_at__isnull=False,
+                    status_code__range=(100, 599),
+                    headers__isnull=False,
+                ),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.key} of {self.scope}"
+
+    @staticmethod
+    def digest(scope: str, key: str) -> UUID:
+        """Give the primary key for a scope and a key.
+
+        The scope's length goes in front, so that no two pairs join to the same text.
+        """
+        text = f"{len(scope)}:{scope}{key}"
+        return UUID(bytes=hashlib.sha256(text.encode()).digest()[:16])

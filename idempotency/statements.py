@@ -1,0 +1,80 @@
+"""The SQL of the hot path: every statement that the claim, the lock and the answer need.
+
+Written by hand because the ORM costs more than the statements do. All of them find the row by its
+primary key, and give back at most one row. None relies on a session: they work through PgBouncer.
+"""
+
+# The claim needs no fsync: the WAL is sequential, so the commit that carries the effects to the
+# disk carries the claim with it; and a claim that a crash loses is a request never seen.
+_WITHOUT_FSYNC = "(SELECT set_config('synchronous_commit', 'off', true)) AS without_fsync"
+
+# Inserts the row, or reads the one that already stood when the statement began. It finds neither
+# where another insert was committed just after that.
+CLAIM = f"""
+    WITH claimed AS (
+        INSERT INTO idempotency_key (
+            id, created_at, expires_at, attempts, status, scope, key, operation, fingerprint,
+            last_error
+        )
+        SELECT %s::uuid, statement_timestamp(), statement_timestamp() + %s::interval, 1,
+               'in_progress', %s, %s, %s, %s::bytea, ''
+          FROM {_WITHOUT_FSYNC}
+        ON CONFLICT (id) DO NOTHING
+        RETURNING attempts, created_at::text
+    )
+    SELECT true, attempts, created_at, false, NULL, NULL, NULL, NULL, NULL FROM claimed
+    UNION ALL
+    SELECT false, attempts, created_at::text, expires_at <= statement_timestamp(),
+           fingerprint, status, status_code, headers, body
+      FROM idempotency_key WHERE id = %s::uuid
+"""
+
+# The key has expired: its row starts a new life in place, as if it had been purged and inserted.
+TAKE_OVER = f"""
+    UPDATE idempotency_key
+       SET created_at = statement_timestamp(), expires_at = statement_timestamp() + %s::interval,
+           attempts = 1, status = 'in_progress', operation = %s, fingerprint = %s::bytea,
+           completed_at = NULL, status_code = NULL, headers = NULL, body = NULL, last_error = ''
+      FROM {_WITHOUT_FSYNC}
+     WHERE id = (
+        SELECT id FROM idempotency_key
+         WHERE id = %s::uuid AND expires_at <= statement_timestamp()
+           FOR NO KEY UPDATE SKIP LOCKED
+     )
+    RETURNING attempts, created_at::text
+"""
+
+MINE = "id = %s::uuid AND attempts = %s AND created_at = %s::timestamptz AND status = 'in_progress'"
+_MINE_AND_FREE = f"""
+    id = (SELECT id FROM idempotency_key WHERE {MINE} FOR NO KEY UPDATE SKIP LOCKED)
+"""
+
+# The earlier attempt has ended without an answer: take its row for the next one.
+RETAKE = f"""
+    UPDATE idempotency_key SET attempts = attempts + 1
+      FROM {_WITHOUT_FSYNC} WHERE {_MINE_AND_FREE}
+    RETURNING attempts, created_at::text
+"""
+
+LOCK = f"SELECT 1 FROM idempotency_key WHERE {MINE} FOR UPDATE SKIP LOCKED"
+
+# Many may wait at once and are let go together: this is the weakest lock that an attempt's blocks,
+# the only one it is blocked by, and it ends with the statement, as the time-out does.
+WAIT = """
+    SELECT 1 FROM (SELECT set_config('lock_timeout', %s, true)) AS bounded, idempotency_key
+     WHERE id = %s::uuid FOR KEY SHARE OF idempotency_key
+"""
+
+_SAVE = """
+    UPDATE idempotency_key
+       SET status = 'completed', completed_at = clock_timestamp(), status_code = %s,
+           headers = %s::jsonb, body = %s::bytea
+     WHERE {} RETURNING 1
+"""
+COMPLETE = _SAVE.format(MINE)
+KEEP = _SAVE.format(_MINE_AND_FREE)
+
+FAIL = f"""
+    UPDATE idempotency_key SET last_error = %s
+      FROM {_WITHOUT_FSYNC} WHERE {_MINE_AND_FREE} RETURNING 1
+"""

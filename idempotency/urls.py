@@ -1,0 +1,9 @@
+"""Addresses the app serves: ``path("idempotency/", include("idempotency.urls"))``."""
+
+from django.urls import path
+
+from . import views
+
+app_name = "idempotency"
+
+urlpatterns = [path("policy/", views.policy, name="policy")]

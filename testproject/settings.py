@@ -1,0 +1,55 @@
+"""Settings of the shop, used by manage.py, the demo and the tests."""
+
+import os
+from pathlib import Path
+
+from psycopg.conninfo import conninfo_to_dict
+
+from testproject import postgres
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+
+SECRET_KEY = "the shop is an example: nothing in it is secret"
+DEBUG = False
+ALLOWED_HOSTS = ["localhost", "127.0.0.1", "testserver"]
+ROOT_URLCONF = "testproject.urls"
+WSGI_APPLICATION = "testproject.wsgi.application"
+USE_TZ = True
+
+INSTALLED_APPS = [
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "idempotency",
+    "testproject.shop",
+]
+
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "testproject.shop.auth.header_authentication",
+]
+
+TEMPLATES = [{"BACKEND": "django.template.backends.django.DjangoTemplates", "APP_DIRS": True}]
+
+# The passwords are printed by the demo, so a slow hash of them would only slow down the tests.
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+_url = os.environ.get("DATABASE_URL") or postgres.database_url(CHECKOUT / ".postgres")
+_conninfo = conninfo_to_dict(_url)  # libpq's own reading of the URL, options and all
+
+DATABASES = {
+    "default": {
+        "ENGINE": "django.db.backends.postgresql",
+        "NAME": _conninfo.pop("dbname", ""),
+        "USER": _conninfo.pop("user", ""),
+        "PASSWORD": _conninfo.pop("password", ""),
+        "HOST": _conninfo.pop("host", ""),
+        "PORT": _conninfo.pop("port", ""),
+        "CONN_MAX_AGE": 60,
+        "ATOMIC_REQUESTS": os.environ.get("SHOP_ATOMIC_REQUESTS") == "1",
+        # The demo asks PostgreSQL which worker is in the middle of a payment.
+        "OPTIONS": {**_conninfo, "application_name": f"shop-{os.getpid()}"},
+    }
+}

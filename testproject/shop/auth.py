@@ -1,0 +1,79 @@
+"""Who is calling: HTTP Basic with a password, or a bearer token."""
+
+import base64
+import binascii
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+from asgiref.sync import iscoroutinefunction, sync_to_async
+from django.contrib.auth import authenticate
+from django.contrib.auth.models import AnonymousUser, User
+from django.http import HttpRequest, HttpResponse
+from django.utils.decorators import sync_and_async_middleware
+from django.utils.functional import SimpleLazyObject
+
+from .models import Account
+from .payments import problem
+
+
+@sync_and_async_middleware
+def header_authentication(get_response: Callable[[HttpRequest], Any]) -> Callable[..., Any]:
+    """Middleware that sets ``request.user``, found when somebody first looks at it."""
+
+    def identify(request: HttpRequest) -> None:
+        request.user = SimpleLazyObject(lambda: _user(request))  # type: ignore[assignment]
+
+    if iscoroutinefunction(get_response):
+
+        async def async_middleware(request: HttpRequest) -> Any:
+            identify(request)
+            return await get_response(request)
+
+        return async_middleware
+
+    def middleware(request: HttpRequest) -> Any:
+        identify(request)
+        return get_response(request)
+
+    return middleware
+
+
+def authenticated(view: Callable[..., Any]) -> Callable[..., Any]:
+    """Let only known callers through to a view, sync or async; others get 401."""
+    if iscoroutinefunction(view):
+
+        @wraps(view)
+        async def async_wrapper(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+            known = await sync_to_async(lambda: request.user.is_authenticated)()
+            return await view(request, *args, **kwargs) if known else _unauthorized()
+
+        return async_wrapper
+
+    @wraps(view)
+    def wrapper(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        known = request.user.is_authenticated
+        return view(request, *args, **kwargs) if known else _unauthorized()
+
+    return wrapper
+
+
+def _user(request: HttpRequest) -> User | AnonymousUser:
+    scheme, _, credentials = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() == "bearer":
+        account = Account.objects.filter(token=credentials).select_related("user").first()
+        return account.user if account and account.user.is_active else AnonymousUser()
+    if scheme.lower() == "basic":
+        try:
+            name, _, password = base64.b64decode(credentials).decode().partition(":")
+        except (binascii.Error, UnicodeDecodeError):
+            return AnonymousUser()
+        user = authenticate(request, username=name, password=password)
+        return user if isinstance(user, User) else AnonymousUser()
+    return AnonymousUser()
+
+
+def _unauthorized() -> HttpResponse:
+    response = problem(401, "Send a bearer token, or a name and password.")
+    response["WWW-Authenticate"] = 'Basic realm="shop", Bearer'
+    return response

@@ -1,0 +1,110 @@
+"""What a payment is: the rules both payment views follow, and the pretended card network."""
+
+import json
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+from django.http import HttpRequest, HttpResponse, JsonResponse
+
+from .models import Payment
+
+SLOW_SECONDS = 3
+
+CARDS = {
+    "tok_visa": "pays",
+    "tok_declined": "raises a refusal after having written: 402, and nothing of it stays",
+    "tok_returns_402": "returns 402 after having written: its writes stay",
+    "tok_slow": f"pays, but takes {SLOW_SECONDS} s",
+    "tok_error": "raises after having written: 500, and nothing of it stays",
+    "tok_returns_500": "returns 500 after having written: nothing of it stays",
+    "tok_returns_400": "returns 400 after having written: nothing of it stays",
+    "tok_binary": "pays, and answers bytes that are not UTF-8",
+}
+"""Card tokens in the manner of payment sandboxes: the token decides what happens."""
+
+
+class InvalidOrder(Exception):
+    """The request does not describe a payment; the message says why."""
+
+
+class PaymentRefused(Exception):
+    """The bank said no; the message is its code."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """A payment somebody asks for."""
+
+    amount: Decimal
+    currency: str
+    card: str
+
+    @classmethod
+    def from_json(cls, body: bytes) -> "Order":
+        """Read an order like ``{"amount": "12.50", "currency": "EUR", "card": "tok_visa"}``.
+
+        Raises:
+            InvalidOrder: It is something else.
+        """
+        try:
+            data = json.loads(body)
+            amount, currency, card = data["amount"], data["currency"], data["card"]
+            value = Decimal(str(amount))
+            exact = value.quantize(Decimal("0.01"))
+        except (ValueError, KeyError, TypeError, InvalidOperation, RecursionError) as error:
+            raise InvalidOrder("Send amount, currency and card as a JSON object.") from error
+        if exact != value or not 0 < exact < 10**9:
+            raise InvalidOrder("The amount must be positive, with two decimals at most.")
+        if not (isinstance(currency, str) and len(currency) == 3 and currency.isascii()):
+            raise InvalidOrder("The currency must be a code of three letters.")
+        if card not in CARDS:
+            raise InvalidOrder(f"The card must be one of {', '.join(CARDS)}.")
+        return cls(exact, currency.upper(), card)
+
+
+def answer(order: Order, payment: Payment) -> HttpResponse:
+    """Answer for a payment that has been written, as its card has it.
+
+    Raises:
+        PaymentRefused, RuntimeError: For the cards that raise.
+    """
+    match order.card:
+        case "tok_declined":
+            raise PaymentRefused("card_declined")
+        case "tok_returns_402":
+            return problem(402, "card_declined_but_recorded")
+        case "tok_returns_400":
+            return problem(400, "the bank did not understand")
+        case "tok_returns_500":
+            return problem(500, "the bank is on fire")
+        case "tok_error":
+            raise RuntimeError("The bank's answer made no sense.")
+        case "tok_binary":
+            content = b"\x89receipt\x00\xff\xfe" + str(payment.pk).encode()
+            return HttpResponse(content, content_type="application/octet-stream", status=201)
+    response = JsonResponse(describe(payment), status=201)
+    response["Location"] = f"/payments/{payment.pk}/"
+    response["ETag"] = f'"payment-{payment.pk}"'
+    return response
+
+
+def describe(payment: Payment) -> dict[str, Any]:
+    """Give a payment as its JSON object."""
+    return {
+        "id": payment.pk,
+        "amount": str(payment.amount),
+        "currency": payment.currency,
+        "card": payment.card,
+        "created_at": payment.created_at.isoformat(),
+    }
+
+
+def problem(status: int, reason: str) -> JsonResponse:
+    """Answer with the shop's own error format."""
+    return JsonResponse({"error": reason}, status=status)
+
+
+def refusal(_request: HttpRequest, error: Exception) -> HttpResponse | None:
+    """Turn a refusal that a view raised into its answer: the views' ``exception_handler``."""
+    return problem(402, str(error)) if isinstance(error, PaymentRefused) else None
