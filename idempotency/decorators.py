@@ -11,7 +11,6 @@ Whatever authenticates, authorises or throttles goes above it: a retry passes th
 skips only the view. A class is decorated with ``method_decorator(idempotent, name="dispatch")``.
 """
 
-import asyncio
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from datetime import timedelta
@@ -128,25 +127,27 @@ def _decorate(view: View, options: Options) -> View:
         return await door.aserve(request, respond)
 
     @wraps(view)
-    def wrapper(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-        if _in_event_loop():  # the dispatch of an async class is a plain function
-            return async_wrapper(request, *args, **kwargs)
+    def wrapper(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         _refuse_other_than_request(request)
         return door.serve(request, lambda request: view(request, *args, **kwargs))
 
-    decorated: Any = async_wrapper if iscoroutinefunction(view) else wrapper
+    decorated: Any = async_wrapper if _is_async(view) else wrapper
     # As transaction.non_atomic_requests() does, but leaving the undecorated view as it was.
     decorated._non_atomic_requests = {*non_atomic, alias}  # noqa: SLF001
     decorated.idempotency_options = options
     return cast("View", decorated)
 
 
-def _in_event_loop() -> bool:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True
+def _is_async(view: Any) -> bool:
+    if iscoroutinefunction(view):
+        return True
+    while view is not None:
+        # method_decorator binds dispatch with a partial; an async class's is a plain function.
+        instance = getattr(getattr(view, "func", None), "__self__", None)
+        if getattr(instance, "view_is_async", False):
+            return True
+        view = getattr(view, "__wrapped__", None)
+    return False
 
 
 def _refuse_wrong_use(view: Any) -> None:

@@ -94,6 +94,8 @@ def _multipart(request: HttpRequest) -> bytes:
     for name, uploads in files.lists():
         for upload in uploads:
             parts += (b"file", _text(name), *_described(upload))
+            if files is not request.FILES:
+                upload.close()
     return _joined(parts)
 
 
@@ -106,7 +108,7 @@ def _parsed(request: HttpRequest) -> tuple[Any, Any]:
         raise ValueError(*error.args) from error
 
 
-def _described(upload: UploadedFile[Any]) -> tuple[bytes, bytes, bytes, bytes]:
+def _described(upload: "UploadedFile[Any]") -> tuple[bytes, bytes, bytes, bytes]:
     content = hashlib.sha256()
     for chunk in upload.chunks():
         content.update(chunk)
