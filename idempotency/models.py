@@ -133,6 +133,7 @@ class IdempotencyKey(models.Model):
                 | Q(
                     status="completed",
                     completed_at__isnull=False,
+                    status_code__isnull=False,  # a CHECK lets NULL pass
                     status_code__range=(100, 599),
                     headers__isnull=False,
                 ),

@@ -47,7 +47,7 @@ DATABASES = {
         "PASSWORD": _conninfo.pop("password", ""),
         "HOST": _conninfo.pop("host", ""),
         "PORT": _conninfo.pop("port", ""),
-        "CONN_MAX_AGE": 60,
+        "CONN_MAX_AGE": int(os.environ.get("SHOP_CONN_MAX_AGE", "60")),
         "ATOMIC_REQUESTS": os.environ.get("SHOP_ATOMIC_REQUESTS") == "1",
         # The demo asks PostgreSQL which worker is in the middle of a payment.
         "OPTIONS": {**_conninfo, "application_name": f"shop-{os.getpid()}"},

@@ -219,9 +219,7 @@ def test_the_exception_handler_lets_other_exceptions_pass(make_door: MakeDoor) -
 
 
 @pytest.mark.parametrize("method", ["POST", "GET"])
-def test_the_exception_handler_answers_without_a_key_too(
-    make_door: MakeDoor, method: str
-) -> None:
+def test_the_exception_handler_answers_without_a_key_too(make_door: MakeDoor, method: str) -> None:
     """A refusal is answered alike whether or not the request has a key."""
 
     def work(request: HttpRequest) -> HttpResponse:

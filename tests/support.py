@@ -1,0 +1,129 @@
+"""Real threads, real processes and real time, without a sleep that decides anything."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+import httpx
+from django.db import connection, connections
+
+T = TypeVar("T")
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+DEADLINE = 30.0
+"""Seconds after which a test gives up on something that should have happened long ago."""
+
+
+def eventually(condition: Callable[[], T]) -> T:
+    """Wait for a condition to become true, and give back what it said."""
+    deadline = time.monotonic() + DEADLINE
+    while not (value := condition()):
+        assert time.monotonic() < deadline, "It never happened."
+        time.sleep(0.01)
+    return value
+
+
+@contextmanager
+def threads() -> Iterator[Callable[..., "Future[Any]"]]:
+    """Give a function that starts another on a thread with a connection of its own."""
+    with ThreadPoolExecutor(max_workers=40) as pool:
+
+        def run(function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+            try:
+                return function(*args, **kwargs)
+            finally:
+                connections.close_all()
+
+        yield lambda function, *args, **kwargs: pool.submit(run, function, *args, **kwargs)
+
+
+def waiting_for_a_lock() -> int:
+    """Count the connections to the test database that wait for a lock."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_stat_clear_snapshot()")  # a transaction would see the past
+        cursor.execute(
+            "SELECT count(*) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        )
+        return int(cursor.fetchone()[0])
+
+
+def workers_in_mid_payment() -> list[int]:
+    """Give the process ids of the shop's workers that sit in an open transaction."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT substr(application_name, 6)::int FROM pg_stat_activity"
+            " WHERE datname = current_database() AND state = 'idle in transaction'"
+            " AND application_name LIKE 'shop-%' AND pid <> pg_backend_pid()"
+        )
+        return [pid for (pid,) in cursor.fetchall()]
+
+
+def test_database_url() -> str:
+    """Give the URL of the test database, for processes of their own."""
+    settings = connection.settings_dict
+    user, password = quote(settings["USER"]), quote(settings["PASSWORD"])
+    name = quote(settings["NAME"])
+    return f"postgresql://{user}:{password}@{settings['HOST']}:{settings['PORT']}/{name}"
+
+
+test_database_url.__test__ = False  # type: ignore[attr-defined]  # pytest need not collect it
+
+
+def free_port() -> int:
+    """Give a port that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+SERVERS = {
+    "wsgi": ["gunicorn", "testproject.wsgi", "--worker-class=gthread", "--workers=2"]
+    + ["--threads=12", "--bind=127.0.0.1:{port}", "--log-level=warning"],
+    "asgi": ["uvicorn", "testproject.asgi:application", "--workers=2", "--host=127.0.0.1"]
+    + ["--port={port}", "--log-level=warning", "--lifespan=off"],
+}
+
+
+@contextmanager
+def shop(kind: str, **environment: str) -> Iterator[httpx.Client]:
+    """Serve the shop on the test database with a production server, and give a client for it."""
+    port = free_port()
+    command = [argument.format(port=port) for argument in SERVERS[kind]]
+    server = subprocess.Popen(
+        [sys.executable, "-m", *command],
+        cwd=CHECKOUT,
+        env={**os.environ, "DATABASE_URL": test_database_url(), **environment},
+        start_new_session=True,
+    )
+    try:
+        limits = httpx.Limits(max_connections=None)
+        base_url = f"http://127.0.0.1:{port}"
+        with httpx.Client(base_url=base_url, timeout=DEADLINE, limits=limits) as client:
+            eventually(lambda: _answers(client, server))
+            yield client
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        try:
+            server.wait(DEADLINE)
+        finally:
+            if server.poll() is None:
+                os.killpg(server.pid, signal.SIGKILL)
+                server.wait()
+
+
+def _answers(client: httpx.Client, server: "subprocess.Popen[bytes]") -> bool:
+    assert server.poll() is None, "The server did not start."
+    try:
+        return client.get("/idempotency/policy/").status_code == 200
+    except httpx.TransportError:
+        return False

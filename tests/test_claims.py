@@ -1,0 +1,509 @@
+"""The heart on its own: what is committed when, and who may write what after whom."""
+
+import uuid
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from conftest import MakeDoor
+from django.db import IntegrityError, connection, transaction
+from django.db.models.functions import Now
+from django.http import HttpResponse
+from django.test.utils import CaptureQueriesContext
+from support import eventually, threads, waiting_for_a_lock
+
+from idempotency import claims, exceptions
+from idempotency.http import Answer
+from idempotency.models import IdempotencyKey
+
+ANSWER = Answer(201, (("A", "b"), ("A", "c")), b"\x00\xff")
+
+
+def claim(key: str = "", **values: Any) -> claims.Claim:
+    """Give a claim to a key, a fresh one by default."""
+    defaults: dict[str, Any] = {
+        "scope": "user:1",
+        "key": key or str(uuid.uuid4()),
+        "fingerprints": (b"1" * 33,),
+        "operation": "POST work/",
+        "ttl": timedelta(hours=1),
+    }
+    return claims.Claim(**defaults | values)
+
+
+def row(of: claims.Claim) -> IdempotencyKey:
+    """Give the row of a claim."""
+    return IdempotencyKey.objects.get(scope=of.scope, key=of.key)
+
+
+def succeed(mine: claims.Claim, answer: Answer = ANSWER) -> claims.Attempt:
+    """Make an attempt that is completed."""
+    with claims.attempt(mine) as attempt:
+        assert isinstance(attempt, claims.Attempt)
+        claims.complete(attempt, answer)
+    return attempt
+
+
+def abandon(mine: claims.Claim) -> claims.Attempt:
+    """Make an attempt whose transaction is rolled back."""
+    with claims.attempt(mine) as attempt:
+        assert isinstance(attempt, claims.Attempt)
+        claims.roll_back()
+    return attempt
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_answer_is_stored_as_it_was() -> None:
+    """Status, headers with repetition and order, and bytes come back the same."""
+    mine = claim()
+    succeed(mine)
+
+    with claims.attempt(mine) as answer:
+        assert answer == ANSWER
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_body_that_was_not_kept_is_told_from_an_empty_one() -> None:
+    """NULL is not b""."""
+    for body in (None, b""):
+        mine = claim()
+        succeed(mine, Answer(204, (), body))
+        with claims.attempt(mine) as answer:
+            assert isinstance(answer, Answer)
+            assert answer.body == body
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_claim_is_committed_before_the_attempt_runs() -> None:
+    """Others see it at once; whether somebody is at it, only the lock says."""
+    mine = claim()
+
+    with threads() as start, claims.attempt(mine) as attempt:
+        seen = start(row, mine).result()
+        assert (seen.status, seen.attempts, seen.operation) == ("in_progress", 1, "POST work/")
+        assert bytes(seen.fingerprint) == b"1" * 33
+        assert isinstance(attempt, claims.Attempt)
+        claims.roll_back()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_answer_and_its_effects_are_committed_together() -> None:
+    """Until the commit nobody sees the answer; after a rollback there never was one."""
+    mine = claim()
+
+    with threads() as start:
+        with claims.attempt(mine) as attempt:
+            assert isinstance(attempt, claims.Attempt)
+            claims.complete(attempt, ANSWER)
+            assert start(row, mine).result().status == "in_progress"
+            claims.roll_back()
+        assert row(mine).status == "in_progress"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_claim_waits_for_no_fsync() -> None:
+    """After some claim the log is ahead of the disk, which a synchronous commit never leaves."""
+
+    def is_ahead() -> bool:
+        abandon(claim())
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_current_wal_insert_lsn() > pg_current_wal_flush_lsn()")
+            return bool(cursor.fetchone()[0])
+
+    assert any(is_ahead() for _ in range(50))
+    with connection.cursor() as cursor:
+        cursor.execute("SHOW synchronous_commit")
+        assert cursor.fetchone()[0] == "on"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_statements_of_each_outcome(make_function_door: MakeDoor) -> None:
+    """Three statements are added to a first request; a replay is one; a conflict is two."""
+    door = make_function_door(lambda request: HttpResponse(), scope=lambda request: "partner:1")
+
+    def statements() -> list[str]:
+        with CaptureQueriesContext(connection) as queries:
+            door()
+        return [query["sql"].split()[0] for query in queries]
+
+    assert statements() == ["WITH", "BEGIN", "SELECT", "UPDATE", "COMMIT"]
+    assert statements() == ["WITH"]
+
+    door.key = "another"
+    with threads() as start:
+        with claims.attempt(claim(door.key, scope="partner:1", fingerprints=fingerprint_of(door))):
+            assert start(statements).result() == ["WITH", "UPDATE"]
+            claims.roll_back()
+
+
+def fingerprint_of(door: Any) -> tuple[bytes, ...]:
+    """Give the fingerprint of a door's request, as its row has it."""
+    return tuple(bytes(f) for f in IdempotencyKey.objects.values_list("fingerprint", flat=True))
+
+
+@pytest.mark.django_db(transaction=True)
+def test_somebody_elses_attempt_is_told_at_once() -> None:
+    """A running attempt is 409 for the same request and 422 for another, without waiting."""
+    mine = claim()
+
+    def collide(other: claims.Claim) -> None:
+        with claims.attempt(other):
+            raise AssertionError
+
+    with threads() as start:
+        with claims.attempt(mine):
+            with pytest.raises(exceptions.RequestInProgress):
+                start(collide, mine).result()
+            with pytest.raises(exceptions.KeyReused):
+                start(collide, claim(mine.key, fingerprints=(b"2" * 33,))).result()
+            claims.roll_back()
+    assert row(mine).attempts == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_any_of_the_fingerprints_matches() -> None:
+    """A row written under an old secret is recognised; the current one is written."""
+    mine = claim(fingerprints=(b"1" * 33,))
+    succeed(mine)
+
+    with claims.attempt(claim(mine.key, fingerprints=(b"2" * 33, b"1" * 33))) as answer:
+        assert answer == ANSWER
+    with pytest.raises(exceptions.KeyReused), claims.attempt(claim(mine.key, fingerprints=(b"",))):
+        raise AssertionError
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_worker_that_died_after_its_claim_blocks_nobody() -> None:
+    """A claim without a lock is free: the retry is the next attempt, at once."""
+    mine = claim()
+    with threads() as start, claims.attempt(mine):
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_backend_pid()")
+            victim = cursor.fetchone()[0]
+
+        def terminate() -> None:
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT pg_terminate_backend(%s, 5000)", [victim])
+
+        start(terminate).result()
+        connection.close()
+        attempt = start(succeed, mine).result()
+
+    assert attempt.number == 2
+    assert (row(mine).status, row(mine).attempts) == ("completed", 2)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_numbers_are_never_given_twice() -> None:
+    """Every attempt has a number of its own, which is committed before it runs."""
+    mine = claim()
+
+    assert [abandon(mine).number for _ in range(3)] == [1, 2, 3]
+    assert succeed(mine).number == 4
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_superseded_number_does_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between its claim and its lock an attempt can lose to another; then it must not run."""
+    mine = claim()
+    lock = claims._lock
+    with threads() as start:
+
+        def overtaken(attempt: claims.Attempt) -> bool:
+            monkeypatch.setattr(claims, "_lock", lock)
+            start(succeed, mine).result()
+            return lock(attempt)
+
+        monkeypatch.setattr(claims, "_lock", overtaken)
+        with pytest.raises(exceptions.RequestInProgress), claims.attempt(mine):
+            raise AssertionError
+    assert (row(mine).status, row(mine).attempts) == ("completed", 2)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_late_answer_of_a_rolled_back_attempt_is_refused() -> None:
+    """Once another attempt has begun, or completed, only its answer counts."""
+    mine = claim()
+    first = abandon(mine)
+    second = abandon(mine)
+
+    with pytest.raises(exceptions.RequestInProgress):
+        claims.keep(first, Answer(402, (), b"first"))
+    claims.fail(first, "Late")
+    assert row(mine).last_error == ""
+
+    claims.keep(second, Answer(402, (), b"second"))
+    with pytest.raises(exceptions.RequestInProgress):
+        claims.keep(second, Answer(402, (), b"again"))
+    assert bytes(row(mine).body or b"") == b"second"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_late_answer_while_another_attempt_runs_is_refused() -> None:
+    """It does not wait for the other attempt to end."""
+    mine = claim()
+    first = abandon(mine)
+
+    with threads() as start, claims.attempt(mine) as second:
+        assert isinstance(second, claims.Attempt)
+        with pytest.raises(exceptions.RequestInProgress):
+            start(claims.keep, first, ANSWER).result()
+        start(claims.fail, first, "Late").result()
+        with pytest.raises(exceptions.RequestInProgress):
+            start(claims.keep, second, ANSWER).result()
+        claims.roll_back()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_late_answer_of_an_earlier_life_is_refused() -> None:
+    """After the key expired and was taken over, number 1 is another number 1."""
+    mine = claim()
+    first = abandon(mine)
+    IdempotencyKey.objects.update(created_at="2026-01-01T00:00Z", expires_at="2026-01-02T00:00Z")
+    assert abandon(mine).number == 1
+
+    with pytest.raises(exceptions.RequestInProgress):
+        claims.keep(first, ANSWER)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_key_that_expires_under_a_running_attempt_is_not_run_twice() -> None:
+    """Expired or not, a locked row has somebody at it."""
+    mine = claim(ttl=timedelta(microseconds=1))
+
+    with threads() as start, claims.attempt(mine) as attempt:
+        assert isinstance(attempt, claims.Attempt)
+        with pytest.raises(exceptions.RequestInProgress):
+            start(succeed, mine).result()
+        claims.complete(attempt, ANSWER)
+    assert row(mine).status == "completed"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_waiting_ends_with_the_holder() -> None:
+    """All who wait are let go together, and find the answer."""
+    mine = claim()
+
+    def wait_for_answer() -> Any:
+        with claims.attempt(mine, wait=30) as answer:
+            return answer
+
+    with threads() as start:
+        with claims.attempt(mine) as attempt:
+            assert isinstance(attempt, claims.Attempt)
+            waiters = [start(wait_for_answer) for _ in range(5)]
+            eventually(lambda: waiting_for_a_lock() == 5)
+            claims.complete(attempt, ANSWER)
+        assert [waiter.result() for waiter in waiters] == [ANSWER] * 5
+
+
+@pytest.mark.django_db(transaction=True)
+def test_one_of_those_who_wait_takes_over_from_a_failed_attempt() -> None:
+    """The others wait on, and find its answer; the wait leaves no time-out behind."""
+    mine = claim()
+    ran: list[str] = []
+
+    def wait_and_run() -> Any:
+        with claims.attempt(mine, wait=30) as attempt:
+            if isinstance(attempt, claims.Attempt):
+                with connection.cursor() as cursor:
+                    cursor.execute("SHOW lock_timeout")
+                    ran.append(cursor.fetchone()[0])
+                claims.complete(attempt, ANSWER)
+            return attempt
+
+    with threads() as start:
+        with claims.attempt(mine):
+            waiters = [start(wait_and_run) for _ in range(5)]
+            eventually(lambda: waiting_for_a_lock() == 5)
+            claims.roll_back()
+        results = [waiter.result() for waiter in waiters]
+
+    assert ran == ["0"]
+    assert results.count(ANSWER) == 4
+
+
+@pytest.mark.django_db(transaction=True)
+def test_waiting_is_bounded() -> None:
+    """A holder that never ends costs those who wait their time, and no more."""
+    mine = claim()
+
+    def wait_in_vain() -> None:
+        with claims.attempt(mine, wait=0.05):
+            raise AssertionError
+
+    with threads() as start, claims.attempt(mine):
+        with pytest.raises(exceptions.RequestInProgress):
+            start(wait_in_vain).result()
+        claims.roll_back()
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("isolation", ["REPEATABLE READ", "SERIALIZABLE"])
+def test_waiting_under_higher_isolation(isolation: str) -> None:
+    """There the end of the wait is a conflict; it is an end all the same."""
+    mine = claim()
+
+    def wait_for_answer() -> Any:
+        with connection.cursor() as cursor:
+            cursor.execute(
+                f"SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL {isolation}"
+            )
+        with claims.attempt(mine, wait=30) as answer:
+            return answer
+
+    with threads() as start:
+        with claims.attempt(mine) as attempt:
+            assert isinstance(attempt, claims.Attempt)
+            waiter = start(wait_for_answer)
+            eventually(lambda: waiting_for_a_lock() == 1)
+            claims.complete(attempt, ANSWER)
+        assert waiter.result() == ANSWER
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_connection_lost_while_waiting_is_unavailable() -> None:
+    """The caller learns that nothing ran."""
+    mine = claim()
+
+    def wait_in_vain() -> None:
+        with claims.attempt(mine, wait=30):
+            raise AssertionError
+
+    with threads() as start, claims.attempt(mine):
+        waiter = start(wait_in_vain)
+        eventually(lambda: waiting_for_a_lock() == 1)
+        start(terminate_those_who_wait).result()
+        with pytest.raises(exceptions.StoreUnavailable):
+            waiter.result()
+        claims.roll_back()
+
+
+def terminate_those_who_wait() -> None:
+    """Cut the connections that wait for a lock."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        )
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_conflict_at_the_row_is_somebody_elses_attempt() -> None:
+    """Under higher isolation PostgreSQL reports a race for the row as a serialization failure."""
+    with pytest.raises(exceptions.RequestInProgress), claims._reachable(), transaction.atomic():
+        raise_sqlstate("40001")
+    with pytest.raises(exceptions.StoreUnavailable), claims._reachable(), transaction.atomic():
+        raise_sqlstate("57P01")
+
+
+def raise_sqlstate(sqlstate: str) -> None:
+    """Let PostgreSQL raise an error."""
+    with connection.cursor() as cursor:
+        cursor.execute(f"DO $$ BEGIN RAISE EXCEPTION USING ERRCODE = '{sqlstate}'; END $$")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_failure_that_cannot_be_recorded_is_logged(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing depends on the record, so its loss is a warning."""
+    attempt = abandon(claim())
+    connection.close()
+    with monkeypatch.context() as broken:
+        broken.setitem(connection.settings_dict, "PORT", "1")
+        claims.fail(attempt, "ZeroDivisionError")
+    connection.close()
+
+    assert "Could not record how an attempt ended: ZeroDivisionError" in caplog.text
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_late_answer_needs_the_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where it cannot be kept the client is asked to come again."""
+    attempt = abandon(claim())
+    connection.close()
+    with monkeypatch.context() as broken:
+        broken.setitem(connection.settings_dict, "PORT", "1")
+        with pytest.raises(exceptions.StoreUnavailable):
+            claims.keep(attempt, ANSWER)
+    connection.close()
+
+
+# The row
+
+
+GOOD: dict[str, Any] = {
+    "scope": "user:1",
+    "key": "k",
+    "fingerprint": b"1" * 33,
+    "operation": "POST /",
+    "expires_at": Now() + timedelta(hours=1),
+}
+DONE: dict[str, Any] = {
+    "status": "completed",
+    "status_code": 200,
+    "completed_at": Now(),
+    "headers": [],
+}
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("values", [{}, DONE, DONE | {"body": b""}, {"scope": "ü" * 255}])
+def test_rows_that_can_be(values: dict[str, Any]) -> None:
+    """In progress without an answer, completed with one, with or without a body."""
+    IdempotencyKey.objects.create(**GOOD | values)
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"id": uuid.uuid4()},
+        {"scope": ""},
+        {"key": ""},
+        {"key": "ü"},
+        {"key": "a\nb"},
+        {"attempts": 0},
+        {"expires_at": Now()},
+        {"status": "running"},
+        {"status_code": 200},
+        {"headers": []},
+        {"body": b""},
+        {"completed_at": Now()},
+        {"status": "completed"},
+        DONE | {"status_code": None},
+        DONE | {"status_code": 600},
+        DONE | {"completed_at": None},
+        DONE | {"headers": None},
+    ],
+    ids=str,
+)
+def test_rows_that_must_never_be(values: dict[str, Any]) -> None:
+    """The database refuses them, whoever writes."""
+    with pytest.raises(IntegrityError), transaction.atomic():
+        IdempotencyKey.objects.create(**GOOD | values)
+
+
+@pytest.mark.django_db
+def test_scope_and_key_are_unique_together() -> None:
+    """The primary key is their digest, and the database holds it to that."""
+    IdempotencyKey.objects.create(**GOOD)
+    with pytest.raises(IntegrityError), transaction.atomic():
+        IdempotencyKey.objects.create(**GOOD)
+
+    IdempotencyKey.objects.create(**GOOD | {"scope": "user:2"})
+    IdempotencyKey.objects.bulk_create([IdempotencyKey(**GOOD | {"scope": "user:1k", "key": "x"})])
+    assert IdempotencyKey.objects.count() == 3
+
+
+@pytest.mark.django_db
+def test_expired_keys_are_those_past_their_time() -> None:
+    """By the clock of the database."""
+    old = IdempotencyKey.objects.create(
+        **GOOD | {"created_at": "2026-01-01T00:00Z", "expires_at": "2026-01-02T00:00Z"}
+    )
+    IdempotencyKey.objects.create(**GOOD | {"key": "other"})
+
+    assert list(IdempotencyKey.objects.expired()) == [old]
+    assert str(old) == "k of user:1"

@@ -1,0 +1,279 @@
+"""Many callers at once, and workers that die: real servers, real connections, one effect a key."""
+
+import os
+import signal
+import threading
+import time
+import uuid
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+from conftest import MakeDoor
+from django.db import transaction
+from django.http import HttpRequest, HttpResponse
+from support import (
+    DEADLINE,
+    SERVERS,
+    eventually,
+    shop,
+    threads,
+    waiting_for_a_lock,
+    workers_in_mid_payment,
+)
+from test_decorators import problem, refuse, Refused
+
+from testproject.shop.models import Account, Payment
+from testproject.shop.seed import ALICE, BOB, Customer
+
+CALLERS, ROUNDS = 20, 30
+
+
+@pytest.fixture(params=SERVERS)
+def kind(request: pytest.FixtureRequest) -> str:
+    """Sync workers, and async ones."""
+    return str(request.param)
+
+
+@pytest.fixture
+def server(kind: str, alice: Account) -> Iterator[httpx.Client]:
+    """The shop, served for real."""
+    with shop(kind) as client:
+        yield client
+
+
+def pay(
+    client: httpx.Client, key: str, kind: str, card: str = "tok_visa", **options: Any
+) -> httpx.Response:
+    """Send a payment of one cent, as alice unless told otherwise."""
+    customer: Customer = options.pop("customer", ALICE)
+    amount = options.pop("amount", "0.01")
+    headers = {"Authorization": f"Bearer {customer.token}", "Idempotency-Key": f'"{key}"'}
+    return client.post(
+        "/payments/" if kind == "wsgi" else "/async/payments/",
+        json={"amount": amount, "currency": "EUR", "card": card},
+        headers=headers | options,
+    )
+
+
+def test_many_callers_with_one_key_make_one_payment(kind: str, atomic_shop: httpx.Client) -> None:
+    """In every round one payment; all are told 201 with the same bytes, or 409 with a date."""
+    barrier = threading.Barrier(CALLERS)
+
+    def call(key: str) -> httpx.Response:
+        barrier.wait(DEADLINE)
+        return pay(atomic_shop, key, kind)
+
+    with threads() as start:
+        for round_number in range(1, ROUNDS + 1):
+            key = str(uuid.uuid4())
+            answers = [start(call, key) for _ in range(CALLERS)]
+            responses = [answer.result() for answer in answers]
+
+            by_status = Counter(response.status_code for response in responses)
+            assert set(by_status) <= {201, 409}
+            fresh = [r for r in responses if r.status_code == 201]
+            assert len({response.content for response in fresh}) == 1
+            assert sum("Idempotent-Replayed" not in response.headers for response in fresh) == 1
+            for response in responses:
+                if response.status_code == 409:
+                    assert int(response.headers["Retry-After"]) >= 1
+            assert Payment.objects.count() == round_number
+
+    alice = Account.objects.get(user__username="alice")
+    assert alice.balance * 100 == 1000 * 100 - ROUNDS
+
+
+@pytest.fixture(params=["0", "1"], ids=["autocommit", "atomic-requests"])
+def atomic_shop(
+    request: pytest.FixtureRequest, kind: str, alice: Account
+) -> Iterator[httpx.Client]:
+    """The shop, served with ATOMIC_REQUESTS off and on."""
+    with shop(kind, SHOP_ATOMIC_REQUESTS=request.param) as client:
+        yield client
+
+
+def test_a_worker_killed_in_mid_payment_leaves_nothing(kind: str, server: httpx.Client) -> None:
+    """No row stays; the retry is accepted at once, and makes one payment."""
+    key = str(uuid.uuid4())
+
+    with threads() as start:
+        first = start(pay, server, key, kind, "tok_slow")
+        (victim,) = eventually(workers_in_mid_payment)
+        os.kill(victim, signal.SIGKILL)
+        with pytest.raises(httpx.TransportError):
+            first.result()
+
+    assert Payment.objects.count() == 0
+    retry = eventually(lambda: answered(server, key, kind))
+    assert retry.status_code == 201
+    assert "Idempotent-Replayed" not in retry.headers
+    assert Payment.objects.count() == 1
+    assert pay(server, key, kind, "tok_slow").content == retry.content
+
+
+def answered(client: httpx.Client, key: str, kind: str) -> httpx.Response | None:
+    """Retry as a good client does: on a refused connection, and on 409."""
+    try:
+        response = pay(client, key, kind, "tok_slow")
+    except httpx.TransportError:
+        return None  # the server is replacing its worker
+    return response if response.status_code != 409 else None
+
+
+def test_while_a_payment_runs(kind: str, server: httpx.Client) -> None:
+    """The same request is 409, another is 422, and another caller's is none of their business."""
+    key = str(uuid.uuid4())
+
+    with threads() as start:
+        first = start(pay, server, key, kind, "tok_slow")
+        eventually(workers_in_mid_payment)
+
+        same = pay(server, key, kind, "tok_slow")
+        assert (same.status_code, problem(same)) == (409, "request-in-progress")
+        assert int(same.headers["Retry-After"]) >= 1
+        other = pay(server, key, kind, "tok_slow", amount="0.02")
+        assert (other.status_code, problem(other)) == (422, "key-reused")
+        bobs = pay(server, key, kind, customer=BOB)
+        assert bobs.status_code == 201
+        assert not first.done()
+        waited = pay(server, key, kind, "tok_slow", Prefer="wait=30")
+
+    assert waited.status_code == first.result().status_code == 201
+    assert waited.content == first.result().content != bobs.content
+    assert waited.headers["Preference-Applied"] == "wait=5"
+    assert "Preference-Applied" not in first.result().headers
+    assert Payment.objects.count() == 2
+
+
+# On threads of this process, where an event decides when the first request ends
+
+
+def test_a_view_can_let_concurrent_requests_wait(make_door: MakeDoor) -> None:
+    """With `wait` a concurrent request gets the answer of the first, without asking for it."""
+    end, entered = threading.Event(), threading.Event()
+
+    def work(request: HttpRequest) -> HttpResponse:
+        entered.set()
+        assert end.wait(DEADLINE)
+        return HttpResponse(uuid.uuid4().hex)
+
+    door = make_door(work, wait=5)
+    with threads() as start:
+        first = start(door)
+        assert entered.wait(DEADLINE)
+        second = start(door)
+        eventually(lambda: waiting_for_a_lock() == 1)
+        end.set()
+
+    assert first.result().content == second.result().content
+    assert second.result().headers["Idempotent-Replayed"] == "true"
+    assert "Preference-Applied" not in second.result().headers
+
+
+def test_the_time_to_wait_is_bounded(make_door: MakeDoor, settings: Any) -> None:
+    """However long a client would wait, MAX_WAIT is the most; then it is told 409."""
+    settings.IDEMPOTENCY = {"MAX_WAIT": 0.05}
+    end, entered = threading.Event(), threading.Event()
+
+    def work(request: HttpRequest) -> HttpResponse:
+        entered.set()
+        assert end.wait(DEADLINE)
+        return HttpResponse()
+
+    door = make_door(work)
+    with threads() as start:
+        first = start(door)
+        assert entered.wait(DEADLINE)
+        response = door(Prefer="wait=100")
+        assert not first.done()
+        end.set()
+
+    assert (response.status_code, problem(response)) == (409, "request-in-progress")
+    assert response.headers["Preference-Applied"] == "wait=0"
+
+
+def test_who_waits_for_a_failing_request_runs_next(make_door: MakeDoor) -> None:
+    """The first raises; one of those who wait runs, and all the others get its answer."""
+    end, entered = threading.Event(), threading.Event()
+    runs: list[int] = []
+
+    def work(request: HttpRequest) -> HttpResponse:
+        runs.append(1)
+        if len(runs) == 1:
+            entered.set()
+            assert end.wait(DEADLINE)
+            raise ZeroDivisionError
+        return HttpResponse(uuid.uuid4().hex)
+
+    door = make_door(work, wait=5)
+    with threads() as start:
+        first = start(door)
+        assert entered.wait(DEADLINE)
+        waiters = [start(door) for _ in range(4)]
+        eventually(lambda: waiting_for_a_lock() == 4)
+        end.set()
+
+    assert first.result().status_code == 500
+    assert {waiter.result().status_code for waiter in waiters} == {200}
+    assert len({waiter.result().content for waiter in waiters}) == 1
+    assert len(runs) == 2
+
+
+def test_a_refusal_is_one_answer_for_all_who_wait(make_function_door: MakeDoor) -> None:
+    """A refusal is kept after its rollback; nobody who waits gets another answer than the rest."""
+    end, entered = threading.Event(), threading.Event()
+
+    def work(request: HttpRequest) -> HttpResponse:
+        entered.set()
+        assert end.wait(DEADLINE)
+        Payment.objects.create(account=Account.objects.first(), amount=1)
+        raise Refused(402)
+
+    door = make_function_door(
+        work,
+        exception_handler=lambda _request, error: HttpResponse(uuid.uuid4().hex, status=402),
+        wait=5,
+    )
+    with threads() as start:
+        first = start(door)
+        assert entered.wait(DEADLINE)
+        others = [start(door) for _ in range(8)]
+        eventually(lambda: waiting_for_a_lock() == 8)
+        end.set()
+    responses = [first.result(), *(other.result() for other in others)]
+
+    answers = [response for response in responses if response.status_code == 402]
+    assert len({response.content for response in answers}) == 1
+    assert all(problem(r) == "request-in-progress" for r in responses if r.status_code != 402)
+    assert Payment.objects.count() == 0
+
+
+def test_real_deadlocks_end_with_one_effect_each(make_function_door: MakeDoor) -> None:
+    """Two requests that lock two rows crosswise: one is asked to come again, and then succeeds."""
+    accounts = [account.pk for account in Account.objects.order_by("pk")]
+    both = threading.Barrier(2)
+
+    def work(request: HttpRequest) -> HttpResponse:
+        order = accounts if request.headers["X-Order"] == "up" else accounts[::-1]
+        for number, pk in enumerate(order):
+            account = Account.objects.select_for_update().get(pk=pk)
+            if number == 0 and request.headers.get("X-Meet"):
+                both.wait(DEADLINE)
+        Payment.objects.create(account=account, amount=1)
+        return HttpResponse(status=201)
+
+    door = make_function_door(work)
+    with threads() as start:
+        answers = {
+            order: start(door, Idempotency_Key=order, X_Order=order, X_Meet="1")
+            for order in ("up", "down")
+        }
+        statuses = {order: answer.result().status_code for order, answer in answers.items()}
+    assert sorted(statuses.values()) == [201, 503]
+
+    for order in statuses:
+        assert door(Idempotency_Key=order, X_Order=order).status_code == 201
+    assert Payment.objects.count() == 2
