@@ -10,7 +10,7 @@ byte for byte, and nothing happens twice:
 There is no lease, no heartbeat and no clean-up of crashed requests: a worker that dies loses its
 connection, the connection loses the lock, and the next retry takes it.
 
-A first request takes nine steps; ``decorators.py`` reads in their order:
+A first request takes nine steps; ``flow.py`` reads in their order:
 
 1.  Parse the key (``http.py``).
 2.  Find the caller's scope and the request's fingerprint (``http.py``, ``fingerprints.py``).
@@ -24,15 +24,17 @@ A first request takes nine steps; ``decorators.py`` reads in their order:
 
 The rooms, each importing only from the lines below its own:
 
-======== ==========================================================
-doors    ``decorators``, ``views`` (``urls``), ``checks`` (``apps``)
+======== ====================================================================
+doors    ``decorators``; ``views`` behind ``urls``; ``checks`` wired by ``apps``
+flow     ``flow``, which every door shares
 heart    ``claims``
-row      ``models``
+row      ``models``, ``statements``
 wire     ``http``, ``fingerprints``
 floor    ``exceptions``, ``conf``
-======== ==========================================================
+======== ====================================================================
 
-Read ``decorators.py``, then ``claims.py``, then ``models.py``: five minutes, and you know it all.
+Read ``decorators.py``, ``flow.py``, ``claims.py`` and ``models.py`` in this order: five minutes,
+and you know it all.
 """
 
 __version__ = "0.1.0"

@@ -12,7 +12,6 @@ from io import BytesIO
 from typing import Any, NoReturn
 from urllib.parse import parse_qsl
 
-from django.core.files.uploadedfile import UploadedFile
 from django.core.files.uploadhandler import MemoryFileUploadHandler, TemporaryFileUploadHandler
 from django.http import HttpRequest
 from django.http.multipartparser import MultiPartParser, MultiPartParserError
@@ -108,7 +107,7 @@ def _parsed(request: HttpRequest) -> tuple[Any, Any]:
         raise ValueError(*error.args) from error
 
 
-def _described(upload: "UploadedFile[Any]") -> tuple[bytes, bytes, bytes, bytes]:
+def _described(upload: Any) -> tuple[bytes, bytes, bytes, bytes]:
     content = hashlib.sha256()
     for chunk in upload.chunks():
         content.update(chunk)

@@ -3,7 +3,6 @@
 import os
 import signal
 import threading
-import time
 import uuid
 from collections import Counter
 from collections.abc import Iterator
@@ -12,7 +11,6 @@ from typing import Any
 import httpx
 import pytest
 from conftest import MakeDoor
-from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from support import (
     DEADLINE,
@@ -23,7 +21,7 @@ from support import (
     waiting_for_a_lock,
     workers_in_mid_payment,
 )
-from test_decorators import problem, refuse, Refused
+from test_decorators import Refused, problem, write
 
 from testproject.shop.models import Account, Payment
 from testproject.shop.seed import ALICE, BOB, Customer
@@ -107,7 +105,7 @@ def test_a_worker_killed_in_mid_payment_leaves_nothing(kind: str, server: httpx.
             first.result()
 
     assert Payment.objects.count() == 0
-    retry = eventually(lambda: answered(server, key, kind))
+    retry: Any = eventually(lambda: answered(server, key, kind))
     assert retry.status_code == 201
     assert "Idempotent-Replayed" not in retry.headers
     assert Payment.objects.count() == 1
@@ -229,14 +227,13 @@ def test_a_refusal_is_one_answer_for_all_who_wait(make_function_door: MakeDoor) 
     def work(request: HttpRequest) -> HttpResponse:
         entered.set()
         assert end.wait(DEADLINE)
-        Payment.objects.create(account=Account.objects.first(), amount=1)
+        write()
         raise Refused(402)
 
-    door = make_function_door(
-        work,
-        exception_handler=lambda _request, error: HttpResponse(uuid.uuid4().hex, status=402),
-        wait=5,
-    )
+    def refuse(_request: HttpRequest, _error: Exception) -> HttpResponse:
+        return HttpResponse(uuid.uuid4().hex, status=402)
+
+    door = make_function_door(work, exception_handler=refuse, wait=5)
     with threads() as start:
         first = start(door)
         assert entered.wait(DEADLINE)

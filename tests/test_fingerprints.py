@@ -284,7 +284,8 @@ def test_files_are_rewound() -> None:
 
     fingerprints(request)
 
-    assert request.FILES["file"].read() == content
+    files: Any = request.FILES
+    assert files["file"].read() == content
     request.close()
 
 

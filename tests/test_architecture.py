@@ -1,0 +1,98 @@
+"""The rooms and their order, read from the source with `ast`."""
+
+import ast
+from pathlib import Path
+
+import pytest
+from support import CHECKOUT
+
+PACKAGE = CHECKOUT / "idempotency"
+
+LEVELS = [
+    {"decorators", "views", "urls", "checks", "apps"},
+    {"flow"},
+    {"claims"},
+    {"models", "statements"},
+    {"http", "fingerprints"},
+    {"exceptions", "conf"},
+]
+"""From the doors down to the floor. A room may import from the levels below its own."""
+
+WITHIN_DOORS = {("apps", "checks"), ("urls", "views")}
+"""Wiring, which is all these two do."""
+
+ONLY_ROOM = {
+    "django.conf": {"conf"},
+    "rest_framework": set(),
+    "celery": set(),
+}
+"""Imports that belong to one room."""
+
+
+def rooms() -> list[Path]:
+    """Give the package's modules, without its package docstring and migrations."""
+    return [path for path in sorted(PACKAGE.glob("*.py")) if path.stem != "__init__"]
+
+
+def imports(path: Path) -> set[str]:
+    """Give all that a module imports, wherever in it: own rooms by name, others by dotted path."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            found.add(node.module or "")
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(f".{node.module}")
+        elif isinstance(node, ast.ImportFrom):
+            found |= {f".{alias.name}" for alias in node.names}
+    return found
+
+
+def level(room: str) -> int:
+    """Give how far down a room lies."""
+    return next(number for number, names in enumerate(LEVELS) if room in names)
+
+
+def test_every_room_has_its_place() -> None:
+    """A new module needs a level, and the package's docstring names it."""
+    names = {path.stem for path in rooms()}
+    tour = (PACKAGE / "__init__.py").read_text()
+
+    assert names == set().union(*LEVELS)
+    assert all(f"``{name}``" in tour for name in names)
+
+
+@pytest.mark.parametrize("path", rooms(), ids=lambda path: path.stem)
+def test_imports_point_downward(path: Path) -> None:
+    """And never sideways, so that every room can be read before those above it."""
+    for name in imports(path):
+        room = name.removeprefix(".")
+        if name.startswith(".") and (path.stem, room) not in WITHIN_DOORS:
+            assert level(room) > level(path.stem), f"{path.stem} imports {room}"
+
+
+@pytest.mark.parametrize("path", rooms(), ids=lambda path: path.stem)
+def test_what_belongs_to_one_room_stays_there(path: Path) -> None:
+    """Settings are read in conf; optional packages have a room each."""
+    for module, owners in ONLY_ROOM.items():
+        used = any(name == module or name.startswith(f"{module}.") for name in imports(path))
+        assert not used or path.stem in owners
+
+
+def test_the_core_needs_django_and_psycopg_only() -> None:
+    """Whatever else is imported is the standard library's, or Django's own dependency."""
+    import sys
+
+    known = {*sys.stdlib_module_names, "django", "asgiref"}
+    for path in rooms():
+        outside = {name.partition(".")[0] for name in imports(path) if not name.startswith(".")}
+        assert outside <= known, path
+
+
+def test_every_room_says_what_it_is_for() -> None:
+    """In the first line of its docstring."""
+    for path in rooms():
+        docstring = ast.get_docstring(ast.parse(path.read_text()))
+        assert docstring, path
+        assert docstring.splitlines()[0].endswith((".", ":")), path

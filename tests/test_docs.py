@@ -1,0 +1,77 @@
+"""The documentation tells what is there, no more and no less."""
+
+import ast
+import re
+
+import pytest
+from support import CHECKOUT
+
+import idempotency
+from idempotency import conf, exceptions, flow
+
+DOCS = CHECKOUT / "docs"
+
+
+def headings(page: str) -> set[str]:
+    """Give the names that a page has a heading of code for."""
+    return set(re.findall(r"^#+ `([\w.-]+)`", (DOCS / page).read_text(), re.MULTILINE))
+
+
+def test_every_setting_is_documented_with_its_default() -> None:
+    """And none that does not exist."""
+    names = {name for name in vars(conf.Settings) if name.isupper()}
+    assert headings("settings.md") == names
+
+    source = ast.parse((CHECKOUT / "idempotency/conf.py").read_text())
+    (settings,) = [n for n in source.body if isinstance(n, ast.ClassDef) and n.name == "Settings"]
+    defaults = {
+        node.target.id: ast.unparse(node.value)
+        for node in settings.body
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value
+    }
+    page = (DOCS / "settings.md").read_text()
+    for name, default in defaults.items():
+        assert f"# `{name}`\n\nDefault: `{default}`" in page.replace('"', "'"), name
+
+
+def test_every_argument_of_the_decorator_is_documented() -> None:
+    """And none that does not exist."""
+    assert headings("decorator.md") == set(flow.Options.__dataclass_fields__)
+
+
+def test_every_problem_is_documented() -> None:
+    """With its status, in the contract."""
+    page = (DOCS / "http-contract.md").read_text()
+
+    for error in exceptions.IdempotencyError.__subclasses__():
+        assert re.search(rf"\b{error.status} `{error.slug}`", page), error.slug
+
+
+def test_every_check_is_documented() -> None:
+    """With its id."""
+    source = (CHECKOUT / "idempotency/checks.py").read_text()
+
+    assert headings("checks.md") == set(re.findall(r'id="(idempotency\.\w+)"', source))
+
+
+def test_the_changelog_knows_the_version() -> None:
+    """What is released is written down."""
+    assert f"## [{idempotency.__version__}]" in (CHECKOUT / "CHANGELOG.md").read_text()
+
+
+def test_the_readme_has_two_commands() -> None:
+    """One that shows the demo and one that passes the tests, a line each."""
+    readme = (CHECKOUT / "README.md").read_text()
+
+    commands = [line for line in readme.splitlines() if line.startswith("python3 -m venv")]
+    assert len(commands) == 2
+    assert "manage.py demo" in commands[0]
+    assert "-m pytest" in commands[1]
+
+
+@pytest.mark.parametrize("page", sorted(DOCS.glob("*.md")), ids=lambda page: page.name)
+def test_python_in_the_documentation_is_python(page: object) -> None:
+    """Every block of Python compiles."""
+    assert hasattr(page, "read_text")
+    for block in re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL):
+        ast.parse(block)
