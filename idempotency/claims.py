@@ -4,14 +4,13 @@ Knows no HTTP: it takes a scope, a key and fingerprints, and gives back an attem
 
 Note [The row is the lock]
 A committed row says only that somebody tried. Whoever holds its row lock is trying now, and loses
-the lock with the connection, however the worker ends. So every statement that takes a row which
-may be taken says SKIP LOCKED, and nothing here ever asks how old a row is to tell whether its
-worker is still alive.
+the lock with the connection, however the worker ends. So every statement that takes a row says
+SKIP LOCKED, and nothing here ever asks how old a row is to tell whether its worker is alive.
 
-Note [One number, one run]
-Every attempt commits its number (``attempts``) before it runs, and locks the row only while the
-number still stands there. Together with ``created_at``, which changes when a key starts a new
-life, the number fences whatever an attempt writes after a rollback has cost it the lock.
+Note [The fence]
+A rollback costs an attempt its lock. What it writes after that, its answer or the record of its
+failure, must find the row as it left it: free, without an answer, in the same life of the key
+(``created_at``) and with no other attempt recorded since (``attempts``).
 """
 
 import json
@@ -44,6 +43,9 @@ _CONFLICT = {"40001", "40P01"}
 _TIMED_OUT = {"55P03", "57014"}
 """SQLSTATEs: serialization failure and deadlock; lock time-out and cancelled statement."""
 
+_COURTESY = 0.05
+"""Seconds. Nothing depends on it but how often a refused view runs once more."""
+
 
 @dataclass(frozen=True, slots=True)
 class Claim:
@@ -56,29 +58,37 @@ class Claim:
     operation: str
     ttl: timedelta
 
+    @property
+    def id(self) -> UUID:
+        """Primary key of the row."""
+        return IdempotencyKey.digest(self.scope, self.key)
+
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
     """One run of a view, which holds the row's lock until its transaction ends."""
 
+    id: UUID
+    """Primary key of the row."""
     scope: str
     key: str
     number: int
-    """1 for the first attempt at this key."""
+    """1 for the first attempt at this key; see `IdempotencyKey.attempts`."""
     first_seen: str
     """When the key was first seen, as PostgreSQL writes it: with the offset, so never ambiguous."""
+    recorded: int
+    """The number that the row shows while this attempt runs."""
 
     @property
-    def fence(self) -> tuple[UUID, int, str]:
-        """The values of ``statements.MINE``, see Note [One number, one run]."""
-        return IdempotencyKey.digest(self.scope, self.key), self.number, self.first_seen
+    def fence(self) -> tuple[UUID, str, int]:
+        """See Note [The fence]."""
+        return self.id, self.first_seen, self.recorded
 
 
 class _Standing(NamedTuple):
     """The row after a claim, in the order of ``statements.CLAIM``'s columns."""
 
-    is_ours: bool
-    attempts: int
+    is_new: bool
     created_at: str
     is_expired: bool
     fingerprint: bytes | None
@@ -113,21 +123,26 @@ def attempt(claim: Claim, *, wait: float = 0) -> Iterator[Attempt | Answer]:
     _refuse_open_transaction()
     deadline = time.monotonic() + wait
     while True:
-        standing = _insert_or_read(claim)
-        if not standing.is_ours and not standing.is_expired:
-            if standing.fingerprint not in claim.fingerprints:
+        standing: _Standing | None = _insert_or_read(claim)
+        if standing and standing.is_expired:
+            standing = _take_over(claim)
+        if standing:
+            if not standing.is_new and standing.fingerprint not in claim.fingerprints:
                 raise KeyReused
             if standing.status == IdempotencyKey.Status.COMPLETED:
                 yield _answer(standing)
                 return
-        mine = _number(claim, standing)
-        if mine is not None:
             with atomic(database(), durable=True):
-                if _lock(mine):
-                    yield mine
+                locked = _lock(claim, standing)
+                if isinstance(locked, Attempt):
+                    yield locked
                     return
+            if locked == IdempotencyKey.Status.COMPLETED:
+                continue  # somebody was faster between our claim and our lock
         if not _wait_for_holder(claim, deadline - time.monotonic()):
             raise RequestInProgress
+        # The holder may be about to keep its answer after a rollback: let it go first.
+        time.sleep(_COURTESY)
 
 
 def complete(attempt: Attempt, answer: Answer) -> None:
@@ -136,7 +151,7 @@ def complete(attempt: Attempt, answer: Answer) -> None:
     Raises:
         TransactionManagementError: The transaction is not the attempt's any more.
     """
-    if not _fetch(statements.COMPLETE, (*_columns(answer), *attempt.fence)):
+    if not _fetch(statements.COMPLETE, _saved(attempt, answer)):
         raise TransactionManagementError(
             "The view ended the transaction it ran in, so its work and its answer cannot be "
             "committed together. Let it use atomic() blocks only, and leave the connection open."
@@ -161,7 +176,7 @@ def keep(attempt: Attempt, answer: Answer) -> None:
         StoreUnavailable: The database cannot be reached.
     """
     with _reachable():
-        kept = _fetch(statements.KEEP, (*_columns(answer), *attempt.fence))
+        kept = _fetch(statements.KEEP, _saved(attempt, answer))
     if not kept:
         raise RequestInProgress
 
@@ -169,7 +184,7 @@ def keep(attempt: Attempt, answer: Answer) -> None:
 def fail(attempt: Attempt, error: str) -> None:
     """Record for the admin why an attempt left no answer; nothing depends on it."""
     try:
-        _fetch(statements.FAIL, (error[:255], *attempt.fence))
+        _fetch(statements.FAIL, (attempt.number, error[:255], *attempt.fence))
     except (DatabaseError, InterfaceError):
         logger.warning("Could not record how an attempt ended: %s", error, exc_info=True)
 
@@ -197,34 +212,35 @@ def _refuse_open_transaction() -> None:
 
 
 def _insert_or_read(claim: Claim) -> _Standing:
-    key_id = IdempotencyKey.digest(claim.scope, claim.key)
-    values = (claim.scope, claim.key, claim.operation, claim.fingerprints[0])
+    values = (claim.ttl, claim.scope, claim.key, claim.operation, claim.fingerprints[0])
     # Twice: what was inserted or removed under the eyes of the first can be read or inserted now.
     for _ in range(2):
         with _reachable():
-            row = _fetch(statements.CLAIM, (key_id, claim.ttl, *values, key_id))
+            row = _fetch(statements.CLAIM, (claim.id, *values, claim.id))
         if row:
             return _Standing(*row)
     raise RequestInProgress
 
 
-def _number(claim: Claim, standing: _Standing) -> Attempt | None:
-    """Commit the number of the next attempt; None where somebody holds the row."""
-    row: Any = (standing.attempts, standing.created_at)
-    if not standing.is_ours:
-        key_id = IdempotencyKey.digest(claim.scope, claim.key)
-        with _reachable():
-            if standing.is_expired:
-                anew = (claim.ttl, claim.operation, claim.fingerprints[0], key_id)
-                row = _fetch(statements.TAKE_OVER, anew)
-            else:
-                row = _fetch(statements.RETAKE, (key_id, *row))
-    return Attempt(claim.scope, claim.key, *row) if row else None
-
-
-def _lock(attempt: Attempt) -> bool:
+def _take_over(claim: Claim) -> _Standing | None:
+    """Start a new life of an expired key; None where somebody holds its row or was faster."""
+    values = (claim.ttl, claim.operation, claim.fingerprints[0], claim.id)
     with _reachable():
-        return _fetch(statements.LOCK, attempt.fence) is not None
+        row = _fetch(statements.TAKE_OVER, values)
+    return _Standing(*row) if row else None
+
+
+def _lock(claim: Claim, standing: _Standing) -> Attempt | str | None:
+    """Lock the row for an attempt; give its status if that is completed, None if it is held."""
+    with _reachable():
+        row = _fetch(statements.LOCK, (claim.id, standing.created_at))
+    if row is None:
+        return None
+    recorded, status = row
+    if status != IdempotencyKey.Status.IN_PROGRESS:
+        return str(status)
+    number = 1 if standing.is_new and recorded == 1 else recorded + 1
+    return Attempt(claim.id, claim.scope, claim.key, number, standing.created_at, recorded)
 
 
 def _wait_for_holder(claim: Claim, seconds: float) -> bool:
@@ -233,7 +249,7 @@ def _wait_for_holder(claim: Claim, seconds: float) -> bool:
         return False
     milliseconds = str(max(1, int(seconds * 1000)))  # 0 would be for ever
     try:
-        _fetch(statements.WAIT, (milliseconds, IdempotencyKey.digest(claim.scope, claim.key)))
+        _fetch(statements.WAIT, (milliseconds, claim.id))
     except OperationalError as error:
         if _sqlstate(error) in _TIMED_OUT:
             return False
@@ -248,8 +264,9 @@ def _answer(standing: _Standing) -> Answer:
     return Answer(standing.status_code or 0, pairs, standing.body)
 
 
-def _columns(answer: Answer) -> tuple[int, str, bytes | None]:
-    return answer.status_code, json.dumps(answer.headers), answer.body
+def _saved(attempt: Attempt, answer: Answer) -> tuple[Any, ...]:
+    headers = json.dumps(answer.headers)
+    return attempt.number, answer.status_code, headers, answer.body, *attempt.fence
 
 
 @contextmanager

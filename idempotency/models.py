@@ -74,7 +74,8 @@ class IdempotencyKey(models.Model):
     """When the answer was saved."""
 
     attempts = models.PositiveIntegerField(_("attempts"), default=1)
-    """How often somebody set out to run the view. Each number is given to one request only."""
+    """How often somebody set out to run the view: the first counts with its claim, even where its
+    worker died or another was faster to the lock; later ones count when they end."""
 
     status_code = models.PositiveSmallIntegerField(_("status code"), null=True, blank=True)
     """HTTP status of the answer."""

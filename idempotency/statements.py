@@ -20,11 +20,11 @@ CLAIM = f"""
                'in_progress', %s, %s, %s, %s::bytea, ''
           FROM {_WITHOUT_FSYNC}
         ON CONFLICT (id) DO NOTHING
-        RETURNING attempts, created_at::text
+        RETURNING created_at::text
     )
-    SELECT true, attempts, created_at, false, NULL, NULL, NULL, NULL, NULL FROM claimed
+    SELECT true, created_at, false, NULL, NULL, NULL, NULL, NULL FROM claimed
     UNION ALL
-    SELECT false, attempts, created_at::text, expires_at <= statement_timestamp(),
+    SELECT false, created_at::text, expires_at <= statement_timestamp(),
            fingerprint, status, status_code, headers, body
       FROM idempotency_key WHERE id = %s::uuid
 """
@@ -41,22 +41,14 @@ TAKE_OVER = f"""
          WHERE id = %s::uuid AND expires_at <= statement_timestamp()
            FOR NO KEY UPDATE SKIP LOCKED
      )
-    RETURNING attempts, created_at::text
+    RETURNING true, created_at::text, false, NULL, NULL, NULL, NULL, NULL
 """
 
-MINE = "id = %s::uuid AND attempts = %s AND created_at = %s::timestamptz AND status = 'in_progress'"
-_MINE_AND_FREE = f"""
-    id = (SELECT id FROM idempotency_key WHERE {MINE} FOR NO KEY UPDATE SKIP LOCKED)
+# Still the row that was read, and nobody else holds it. It may have been completed meanwhile.
+LOCK = """
+    SELECT attempts, status FROM idempotency_key
+     WHERE id = %s::uuid AND created_at = %s::timestamptz FOR UPDATE SKIP LOCKED
 """
-
-# The earlier attempt has ended without an answer: take its row for the next one.
-RETAKE = f"""
-    UPDATE idempotency_key SET attempts = attempts + 1
-      FROM {_WITHOUT_FSYNC} WHERE {_MINE_AND_FREE}
-    RETURNING attempts, created_at::text
-"""
-
-LOCK = f"SELECT 1 FROM idempotency_key WHERE {MINE} FOR UPDATE SKIP LOCKED"
 
 # Many may wait at once and are let go together: this is the weakest lock that an attempt's blocks,
 # the only one it is blocked by, and it ends with the statement, as the time-out does.
@@ -65,16 +57,26 @@ WAIT = """
      WHERE id = %s::uuid FOR KEY SHARE OF idempotency_key
 """
 
+_MINE = (
+    "id = %s::uuid AND created_at = %s::timestamptz AND attempts = %s AND status = 'in_progress'"
+)
+_MINE_AND_FREE = f"""
+    id = (SELECT id FROM idempotency_key WHERE {_MINE} FOR NO KEY UPDATE SKIP LOCKED)
+"""
 _SAVE = """
     UPDATE idempotency_key
-       SET status = 'completed', completed_at = clock_timestamp(), status_code = %s,
-           headers = %s::jsonb, body = %s::bytea
+       SET attempts = %s, status = 'completed', completed_at = clock_timestamp(),
+           status_code = %s, headers = %s::jsonb, body = %s::bytea
      WHERE {} RETURNING 1
 """
-COMPLETE = _SAVE.format(MINE)
+
+# Under the lock, in the transaction of the view's own work.
+COMPLETE = _SAVE.format(_MINE)
+
+# After a rollback, when the lock is gone.
 KEEP = _SAVE.format(_MINE_AND_FREE)
 
 FAIL = f"""
-    UPDATE idempotency_key SET last_error = %s
+    UPDATE idempotency_key SET attempts = %s, last_error = %s
       FROM {_WITHOUT_FSYNC} WHERE {_MINE_AND_FREE} RETURNING 1
 """

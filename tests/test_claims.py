@@ -132,7 +132,7 @@ def test_the_statements_of_each_outcome(make_function_door: MakeDoor) -> None:
     door.key = "another"
     with threads() as start:
         with claims.attempt(claim(door.key, scope="partner:1", fingerprints=fingerprint_of(door))):
-            assert start(statements).result() == ["WITH", "UPDATE"]
+            assert start(statements).result() == ["WITH", "BEGIN", "SELECT", "COMMIT"]
             claims.roll_back()
 
 
@@ -193,31 +193,70 @@ def test_a_worker_that_died_after_its_claim_blocks_nobody() -> None:
     assert (row(mine).status, row(mine).attempts) == ("completed", 2)
 
 
+def fail(mine: claims.Claim) -> claims.Attempt:
+    """Make an attempt that fails and is recorded."""
+    attempt = abandon(mine)
+    claims.fail(attempt, "ZeroDivisionError")
+    return attempt
+
+
 @pytest.mark.django_db(transaction=True)
-def test_numbers_are_never_given_twice() -> None:
-    """Every attempt has a number of its own, which is committed before it runs."""
+def test_attempts_are_counted() -> None:
+    """Each that ended, and the first even where its worker died."""
     mine = claim()
 
-    assert [abandon(mine).number for _ in range(3)] == [1, 2, 3]
+    assert [fail(mine).number for _ in range(3)] == [1, 2, 3]
+    assert (row(mine).attempts, row(mine).last_error) == (3, "ZeroDivisionError")
     assert succeed(mine).number == 4
+    assert row(mine).attempts == 4
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_superseded_number_does_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Between its claim and its lock an attempt can lose to another; then it must not run."""
+@pytest.mark.parametrize("outcome", [succeed, fail])
+def test_another_may_be_faster_between_claim_and_lock(
+    monkeypatch: pytest.MonkeyPatch, outcome: Any
+) -> None:
+    """Who claimed first but locks second finds the other's answer, or is the next attempt."""
     mine = claim()
     lock = claims._lock
+
     with threads() as start:
 
-        def overtaken(attempt: claims.Attempt) -> bool:
+        def lock_late(*args: Any) -> Any:
             monkeypatch.setattr(claims, "_lock", lock)
-            start(succeed, mine).result()
-            return lock(attempt)
+            assert start(outcome, mine).result().number == 2
+            return lock(*args)
 
-        monkeypatch.setattr(claims, "_lock", overtaken)
+        monkeypatch.setattr(claims, "_lock", lock_late)
+        with claims.attempt(mine) as found:
+            if outcome is succeed:
+                assert found == ANSWER
+            else:
+                assert isinstance(found, claims.Attempt)
+                assert found.number == 3
+                claims.roll_back()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_expired_key_is_taken_over_by_one_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who finds it expired, but taken over by another meanwhile, is told so."""
+    mine = claim()
+    abandon(mine)
+    IdempotencyKey.objects.update(created_at="2026-01-01T00:00Z", expires_at="2026-01-02T00:00Z")
+    take_over = claims._take_over
+
+    with threads() as start:
+
+        def take_over_late(of: claims.Claim) -> Any:
+            monkeypatch.setattr(claims, "_take_over", take_over)
+            start(succeed, claim(mine.key, fingerprints=(b"2" * 33,))).result()
+            return take_over(of)
+
+        monkeypatch.setattr(claims, "_take_over", take_over_late)
         with pytest.raises(exceptions.RequestInProgress), claims.attempt(mine):
             raise AssertionError
-    assert (row(mine).status, row(mine).attempts) == ("completed", 2)
+    with pytest.raises(exceptions.KeyReused), claims.attempt(mine):
+        raise AssertionError
 
 
 @pytest.mark.django_db(transaction=True)
@@ -225,17 +264,19 @@ def test_a_late_answer_of_a_rolled_back_attempt_is_refused() -> None:
     """Once another attempt has begun, or completed, only its answer counts."""
     mine = claim()
     first = abandon(mine)
-    second = abandon(mine)
+    second = fail(mine)
 
     with pytest.raises(exceptions.RequestInProgress):
         claims.keep(first, Answer(402, (), b"first"))
     claims.fail(first, "Late")
-    assert row(mine).last_error == ""
+    assert row(mine).last_error == "ZeroDivisionError"
 
-    claims.keep(second, Answer(402, (), b"second"))
+    third = abandon(mine)
+    assert second.number == third.recorded == 2
+    claims.keep(third, Answer(402, (), b"third"))
     with pytest.raises(exceptions.RequestInProgress):
-        claims.keep(second, Answer(402, (), b"again"))
-    assert bytes(row(mine).body or b"") == b"second"
+        claims.keep(third, Answer(402, (), b"again"))
+    assert (row(mine).attempts, bytes(row(mine).body or b"")) == (3, b"third")
 
 
 @pytest.mark.django_db(transaction=True)
