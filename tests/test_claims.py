@@ -52,7 +52,7 @@ def abandon(mine: claims.Claim) -> claims.Attempt:
     return attempt
 
 
-@pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("committed")
 def test_the_answer_is_stored_as_it_was() -> None:
     """Status, headers with repetition and order, and bytes come back the same."""
     mine = claim()
@@ -62,7 +62,7 @@ def test_the_answer_is_stored_as_it_was() -> None:
         assert answer == ANSWER
 
 
-@pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("committed")
 def test_a_body_that_was_not_kept_is_told_from_an_empty_one() -> None:
     """NULL is not b""."""
     for body in (None, b""):
@@ -73,7 +73,7 @@ def test_a_body_that_was_not_kept_is_told_from_an_empty_one() -> None:
             assert answer.body == body
 
 
-@pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("committed")
 def test_the_claim_is_committed_before_the_attempt_runs() -> None:
     """Others see it at once; whether somebody is at it, only the lock says."""
     mine = claim()
@@ -86,7 +86,7 @@ def test_the_claim_is_committed_before_the_attempt_runs() -> None:
         claims.roll_back()
 
 
-@pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("committed")
 def test_an_answer_and_its_effects_are_committed_together() -> None:
     """Until the commit nobody sees the answer; after a rollback there never was one."""
     mine = claim()
@@ -100,7 +100,7 @@ def test_an_answer_and_its_effects_are_committed_together() -> None:
         assert row(mine).status == "in_progress"
 
 
-@pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("committed")
 def test_the_claim_waits_for_no_fsync() -> None:
     """After some claim the log is ahead of the disk, which a synchronous commit never leaves."""
 
@@ -116,7 +116,7 @@ def test_the_claim_waits_for_no_fsync() -> None:
         assert cursor.fetchone()[0] == "on"
 
 
-@pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("committed")
 def test_the_statements_of_each_outcome(make_function_door: MakeDoor) -> None:
     """Three statements are added to a first request; a replay is one; a conflict is two."""
     door = make_function_door(lambda request: HttpResponse(), scope=lambda request: "partner:1")
@@ -141,7 +141,7 @@ def fingerprint_of(door: Any) -> tuple[bytes, ...]:
     return tuple(bytes(f) for f in IdempotencyKey.objects.values_list("fingerprint", flat=True))
 
 
-@pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("committed")
 def test_somebody_elses_attempt_is_told_at_once() -> None:
     """A running attempt is 409 for the same request and 422 for another, without waiting."""
     mine = claim()
@@ -160,7 +160,7 @@ def test_somebody_elses_attempt_is_told_at_once() -> None:
     assert row(mine).attempts == 1
 
 
-@pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("committed")
 def test_any_of_the_fingerprints_matches() -> None:
     """A row written under an old secret is recognised; the current one is written."""
     mine = claim(fingerprints=(b"1" * 33,))
@@ -172,7 +172,7 @@ def test_any_of_the_fingerprints_matches() -> None:
         raise AssertionError
 
 
-@pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("committed")
 def test_a_worker_that_died_after_its_claim_blocks_nobody() -> None:
     """A claim without a lock is free: the retry is the next attempt, at once."""
     mine = claim()
@@ -200,7 +200,7 @@ def fail(mine: claims.Claim) -> claims.Attempt:
     return attempt
 
 
-@pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("committed")
 def test_attempts_are_counted() -> None:
     """Each that ended, and the first even where its worker died."""
     mine = claim()
@@ -211,7 +211,7 @@ def test_attempts_are_counted() -> None:
     assert row(mine).attempts == 4
 
 
-@pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("committed")
 @pytest.mark.parametrize("outcome", [succeed, fail])
 def test_another_may_be_faster_between_claim_and_lock(
     monkeypatch: pytest.MonkeyPatch, outcome: Any
@@ -237,7 +237,7 @@ def test_another_may_be_faster_between_claim_and_lock(
                 claims.roll_back()
 
 
-@pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("committed")
 def test_an_expired_key_is_taken_over_by_one_only(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who finds it expired, but taken over by another meanwhile, is told so."""
     mine = claim()
@@ -259,7 +259,7 @@ def test_an_expired_key_is_taken_over_by_one_only(monkeypatch: pytest.MonkeyPatc
         raise AssertionError
 
 
-@pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("committed")
 def test_a_late_answer_of_a_rolled_back_attempt_is_refused() -> None:
     """Once another attempt has begun, or completed, only its answer counts."""
     mine = claim()
@@ -279,7 +279,7 @@ def test_a_late_answer_of_a_rolled_back_attempt_is_refused() -> None:
     assert (row(mine).attempts, bytes(row(mine).body or b"")) == (3, b"third")
 
 
-@pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("committed")
 def test_a_late_answer_while_another_attempt_runs_is_refused() -> None:
     """It does not wait for the other attempt to end."""
     mine = claim()
@@ -295,7 +295,7 @@ def test_a_late_answer_while_another_attempt_runs_is_refused() -> None:
         claims.roll_back()
 
 
-@pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("committed")
 def test_a_late_answer_of_an_earlier_life_is_refused() -> None:
     """After the key expired and was taken over, number 1 is another number 1."""
     mine = claim()
@@ -307,7 +307,7 @@ def test_a_late_answer_of_an_earlier_life_is_refused() -> None:
         claims.keep(first, ANSWER)
 
 
-@pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("committed")
 def test_a_key_that_expires_under_a_running_attempt_is_not_run_twice() -> None:
     """Expired or not, a locked row has somebody at it."""
     mine = claim(ttl=timedelta(microseconds=1))
@@ -320,7 +320,7 @@ def test_a_key_that_expires_under_a_running_attempt_is_not_run_twice() -> None:
     assert row(mine).status == "completed"
 
 
-@pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("committed")
 def test_waiting_ends_with_the_holder() -> None:
     """All who wait are let go together, and find the answer."""
     mine = claim()
@@ -338,7 +338,7 @@ def test_waiting_ends_with_the_holder() -> None:
         assert [waiter.result() for waiter in waiters] == [ANSWER] * 5
 
 
-@pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("committed")
 def test_one_of_those_who_wait_takes_over_from_a_failed_attempt() -> None:
     """The others wait on, and find its answer; the wait leaves no time-out behind."""
     mine = claim()
@@ -364,7 +364,7 @@ def test_one_of_those_who_wait_takes_over_from_a_failed_attempt() -> None:
     assert results.count(ANSWER) == 4
 
 
-@pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("committed")
 def test_waiting_is_bounded() -> None:
     """A holder that never ends costs those who wait their time, and no more."""
     mine = claim()
@@ -379,7 +379,7 @@ def test_waiting_is_bounded() -> None:
         claims.roll_back()
 
 
-@pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("committed")
 @pytest.mark.parametrize("isolation", ["REPEATABLE READ", "SERIALIZABLE"])
 def test_waiting_under_higher_isolation(isolation: str) -> None:
     """There the end of the wait is a conflict; it is an end all the same."""
@@ -402,7 +402,7 @@ def test_waiting_under_higher_isolation(isolation: str) -> None:
         assert waiter.result() == ANSWER
 
 
-@pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("committed")
 def test_a_connection_lost_while_waiting_is_unavailable() -> None:
     """The caller learns that nothing ran."""
     mine = claim()
@@ -429,7 +429,7 @@ def terminate_those_who_wait() -> None:
         )
 
 
-@pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("committed")
 def test_a_conflict_at_the_row_is_somebody_elses_attempt() -> None:
     """Under higher isolation PostgreSQL reports a race for the row as a serialization failure."""
     with pytest.raises(exceptions.RequestInProgress), claims._reachable(), transaction.atomic():
@@ -444,7 +444,7 @@ def raise_sqlstate(sqlstate: str) -> None:
         cursor.execute(f"DO $$ BEGIN RAISE EXCEPTION USING ERRCODE = '{sqlstate}'; END $$")
 
 
-@pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("committed")
 def test_a_failure_that_cannot_be_recorded_is_logged(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -459,7 +459,7 @@ def test_a_failure_that_cannot_be_recorded_is_logged(
     assert "Could not record how an attempt ended: ZeroDivisionError" in caplog.text
 
 
-@pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("committed")
 def test_a_late_answer_needs_the_store(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where it cannot be kept the client is asked to come again."""
     attempt = abandon(claim())

@@ -47,6 +47,11 @@ def created(_request: HttpRequest) -> HttpResponse:
     return response
 
 
+def atomic_requests() -> bool:
+    """Tell whether this test runs with ATOMIC_REQUESTS."""
+    return bool(connection.settings_dict["ATOMIC_REQUESTS"])
+
+
 def row(door: Door) -> IdempotencyKey:
     """Give the only row there is for the door's key."""
     return IdempotencyKey.objects.get(key=door.key)
@@ -78,9 +83,9 @@ def problem(response: Any) -> str:
 # What is kept
 
 
-def test_a_retry_gets_the_same_status_headers_and_bytes(make_door: MakeDoor) -> None:
+def test_a_retry_gets_the_same_status_headers_and_bytes(make_any_door: MakeDoor) -> None:
     """A retry is answered byte for byte as the first request was, and nothing happens twice."""
-    door = make_door(created)
+    door = make_any_door(created)
 
     first, retry = door(), door()
 
@@ -94,13 +99,13 @@ def test_a_retry_gets_the_same_status_headers_and_bytes(make_door: MakeDoor) -> 
     assert row(door).attempts == 1
 
 
-def test_a_returned_error_below_500_is_kept_with_its_writes(make_door: MakeDoor) -> None:
+def test_a_returned_error_below_500_is_kept_with_its_writes(make_any_door: MakeDoor) -> None:
     """A view that returns 402 has decided: its writes stay, and so does its answer."""
 
     def work(request: HttpRequest) -> HttpResponse:
         return HttpResponse(str(write().pk), status=402)
 
-    door = make_door(work)
+    door = make_any_door(work)
 
     first, retry = door(), door()
 
@@ -128,7 +133,7 @@ def test_answers_of_the_moment_are_not_kept(make_door: MakeDoor, status: int) ->
     assert row(door).last_error == f"HTTP {status}"
 
 
-def test_an_exception_leaves_nothing_and_a_retry_runs_again(make_door: MakeDoor) -> None:
+def test_an_exception_leaves_nothing_and_a_retry_runs_again(make_any_door: MakeDoor) -> None:
     """After an exception the retry succeeds with one effect; the attempts are counted."""
     outcomes = iter([RuntimeError("no"), ZeroDivisionError("no"), None])
     hooks: list[str] = []
@@ -140,7 +145,7 @@ def test_an_exception_leaves_nothing_and_a_retry_runs_again(make_door: MakeDoor)
             raise error
         return response
 
-    door = make_door(work)
+    door = make_any_door(work)
 
     statuses = [door().status_code for _ in range(2)]
     failed = row(door)
@@ -169,7 +174,7 @@ def refuse(_request: HttpRequest, error: Exception) -> HttpResponse | None:
     return HttpResponse(b"refused", status=error.args[0]) if isinstance(error, Refused) else None
 
 
-def test_a_raised_refusal_is_kept_but_nothing_it_wrote(make_door: MakeDoor) -> None:
+def test_a_raised_refusal_is_kept_but_nothing_it_wrote(make_any_door: MakeDoor) -> None:
     """What the exception handler answers with 402 is kept, written after the rollback."""
     hooks: list[str] = []
 
@@ -178,7 +183,7 @@ def test_a_raised_refusal_is_kept_but_nothing_it_wrote(make_door: MakeDoor) -> N
         transaction.on_commit(lambda: hooks.append("ran"))
         raise Refused(402)
 
-    door = make_door(work, exception_handler=refuse)
+    door = make_any_door(work, exception_handler=refuse)
 
     first, retry = door(), door()
 
@@ -231,7 +236,7 @@ def test_the_exception_handler_answers_without_a_key_too(make_door: MakeDoor, me
     assert door(method=method).status_code == 402
 
 
-def test_http404_is_kept_after_a_rollback(make_door: MakeDoor) -> None:
+def test_http404_is_kept_after_a_rollback(make_any_door: MakeDoor) -> None:
     """Django turns Http404 into a 404, which is kept; what was written before is not."""
     runs: list[str] = []
 
@@ -240,7 +245,7 @@ def test_http404_is_kept_after_a_rollback(make_door: MakeDoor) -> None:
         write()
         raise Http404
 
-    door = make_door(work)
+    door = make_any_door(work)
 
     first, retry = door(), door()
 
@@ -286,7 +291,7 @@ def test_store_decides_in_place_of_the_table(make_door: MakeDoor) -> None:
     assert Payment.objects.count() == 1
 
 
-def test_an_answer_with_set_rollback_is_kept_without_the_writes(make_door: MakeDoor) -> None:
+def test_an_answer_with_set_rollback_is_kept_without_the_writes(make_any_door: MakeDoor) -> None:
     """Django's own way to say "roll back, but answer": what DRF does with its exceptions."""
 
     def work(request: HttpRequest) -> HttpResponse:
@@ -294,7 +299,7 @@ def test_an_answer_with_set_rollback_is_kept_without_the_writes(make_door: MakeD
         transaction.set_rollback(True)
         return HttpResponse(uuid.uuid4().hex, status=409)
 
-    door = make_door(work)
+    door = make_any_door(work)
 
     first, retry = door(), door()
 
@@ -590,9 +595,7 @@ def test_a_body_of_just_the_limit_is_kept(make_door: MakeDoor, settings: Any) ->
 # Keys, callers, requests
 
 
-def test_without_a_key_an_optional_view_runs_as_if_undecorated(
-    make_door: MakeDoor, atomic_requests: bool
-) -> None:
+def test_without_a_key_an_optional_view_runs_as_if_undecorated(make_any_door: MakeDoor) -> None:
     """Every request runs, in a transaction where ATOMIC_REQUESTS asks for one."""
     seen: list[Any] = []
 
@@ -600,17 +603,17 @@ def test_without_a_key_an_optional_view_runs_as_if_undecorated(
         seen.append((connection.in_atomic_block, request.idempotency))  # type: ignore[attr-defined]
         return created(request)
 
-    door = make_door(work)
+    door = make_any_door(work)
     door.key = ""
 
     assert [door().status_code, door().status_code] == [201, 201]
-    assert seen == [(atomic_requests, None)] * 2
+    assert seen == [(atomic_requests(), None)] * 2
     assert not IdempotencyKey.objects.exists()
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT"])
 def test_methods_that_are_not_covered_run_as_if_undecorated(
-    make_door: MakeDoor, atomic_requests: bool, method: str
+    make_any_door: MakeDoor, method: str
 ) -> None:
     """A key on such a method means nothing, and they are as atomic as they were."""
 
@@ -620,10 +623,10 @@ def test_methods_that_are_not_covered_run_as_if_undecorated(
             raise ZeroDivisionError
         return HttpResponse()
 
-    door = make_door(work, required=True)
+    door = make_any_door(work, required=True)
 
-    assert door(method=method).status_code == (500 if atomic_requests else 200)
-    assert Payment.objects.count() == (0 if atomic_requests else 1)
+    assert door(method=method).status_code == (500 if atomic_requests() else 200)
+    assert Payment.objects.count() == (0 if atomic_requests() else 1)
     assert not IdempotencyKey.objects.exists()
 
 
