@@ -15,6 +15,7 @@ ALLOWED_HOSTS = ["localhost", "127.0.0.1", "testserver"]
 ROOT_URLCONF = "testproject.urls"
 WSGI_APPLICATION = "testproject.wsgi.application"
 USE_TZ = True
+TIME_ZONE = "UTC"
 
 INSTALLED_APPS = [
     "django.contrib.auth",
@@ -49,6 +50,7 @@ DATABASES = {
         "PORT": _conninfo.pop("port", ""),
         "CONN_MAX_AGE": int(os.environ.get("SHOP_CONN_MAX_AGE", "60")),
         "ATOMIC_REQUESTS": os.environ.get("SHOP_ATOMIC_REQUESTS") == "1",
+        "TEST": {"NAME": "_".join(filter(None, ["test_shop", os.environ.get("TOX_ENV_NAME")]))},
         # The demo asks PostgreSQL which worker is in the middle of a payment.
         "OPTIONS": {**_conninfo, "application_name": f"shop-{os.getpid()}"},
     }

@@ -10,11 +10,12 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
-from urllib.parse import quote
 
 import httpx
 from django.db import connection, connections
+from psycopg.conninfo import make_conninfo
 
 T = TypeVar("T")
 
@@ -58,22 +59,22 @@ def waiting_for_a_lock() -> int:
 
 
 def workers_in_mid_payment() -> list[int]:
-    """Give the process ids of the shop's workers that sit in an open transaction."""
+    """Give the process ids of the shop's workers that have written a payment and sleep on it."""
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT substr(application_name, 6)::int FROM pg_stat_activity"
             " WHERE datname = current_database() AND state = 'idle in transaction'"
-            " AND application_name LIKE 'shop-%' AND pid <> pg_backend_pid()"
+            """ AND query LIKE 'INSERT INTO "shop_payment"%'"""
         )
         return [pid for (pid,) in cursor.fetchall()]
 
 
 def database_url() -> str:
-    """Give the URL of the test database, for processes of their own."""
+    """Give the test database to processes of their own, as what libpq takes for a URL."""
+    names = {"HOST": "host", "PORT": "port", "USER": "user", "PASSWORD": "password"}
     settings = connection.settings_dict
-    user, password = quote(settings["USER"]), quote(settings["PASSWORD"])
-    name = quote(settings["NAME"])
-    return f"postgresql://{user}:{password}@{settings['HOST']}:{settings['PORT']}/{name}"
+    conninfo = {name: settings[key] or None for key, name in names.items()}
+    return make_conninfo(dbname=settings["NAME"], **conninfo)
 
 
 def free_port() -> int:
@@ -94,12 +95,23 @@ SERVERS = {
 @contextmanager
 def shop(kind: str, **environment: str) -> Iterator[httpx.Client]:
     """Serve the shop on the test database with a production server, and give a client for it."""
+    with TemporaryDirectory() as folder, _serve(kind, folder, environment) as client:
+        yield client
+
+
+@contextmanager
+def _serve(kind: str, folder: str, environment: dict[str, str]) -> Iterator[httpx.Client]:
     port = free_port()
     command = SERVERS[kind].format(port=port).split()
     server = subprocess.Popen(
         [sys.executable, "-m", *command],
         cwd=CHECKOUT,
-        env={**os.environ, "DATABASE_URL": database_url(), **environment},
+        env={
+            **os.environ,
+            "DATABASE_URL": database_url(),
+            "XDG_RUNTIME_DIR": folder,  # for gunicorn's control socket, which all would share
+            **environment,
+        },
         start_new_session=True,
     )
     try:
