@@ -39,6 +39,7 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 _url = os.environ.get("DATABASE_URL") or postgres.database_url(CHECKOUT / ".postgres")
 _conninfo = conninfo_to_dict(_url)  # libpq's own reading of the URL, options and all
+_pool = {"min_size": 2, "max_size": 20} if os.environ.get("SHOP_POOL") == "1" else False
 
 DATABASES = {
     "default": {
@@ -48,10 +49,10 @@ DATABASES = {
         "PASSWORD": _conninfo.pop("password", ""),
         "HOST": _conninfo.pop("host", ""),
         "PORT": _conninfo.pop("port", ""),
-        "CONN_MAX_AGE": int(os.environ.get("SHOP_CONN_MAX_AGE", "60")),
+        "CONN_MAX_AGE": 0 if _pool else 60,
         "ATOMIC_REQUESTS": os.environ.get("SHOP_ATOMIC_REQUESTS") == "1",
         "TEST": {"NAME": "_".join(filter(None, ["test_shop", os.environ.get("TOX_ENV_NAME")]))},
         # The demo asks PostgreSQL which worker is in the middle of a payment.
-        "OPTIONS": {**_conninfo, "application_name": f"shop-{os.getpid()}"},
+        "OPTIONS": {**_conninfo, "pool": _pool, "application_name": f"shop-{os.getpid()}"},
     }
 }

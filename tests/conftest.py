@@ -4,9 +4,12 @@ import json
 import types
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
+import httpx
 import pytest
 from asgiref.sync import sync_to_async
 from django.db import connection
@@ -17,6 +20,7 @@ from django.urls import clear_url_caches, path
 from django.utils.decorators import method_decorator
 from django.views import View
 from pytest_django import DjangoDbBlocker
+from support import shop
 
 from idempotency.decorators import idempotent
 from testproject.shop.models import Account
@@ -38,6 +42,21 @@ def committed(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iter
         yield
         with connection.cursor() as cursor:
             cursor.execute(EMPTY)  # pytest-django's TRUNCATE takes ten times as long
+
+
+ServeShop = Callable[..., httpx.Client]
+
+
+@pytest.fixture(scope="session")
+def serve_shop(django_db_setup: None) -> Iterator[ServeShop]:
+    """Give clients of the shop, served for real; servers stay until all tests are done."""
+    with ExitStack() as servers:
+
+        @cache
+        def serve_once(kind: str, **environment: str) -> httpx.Client:
+            return servers.enter_context(shop(kind, **environment))
+
+        yield serve_once
 
 
 @pytest.fixture

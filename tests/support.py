@@ -71,10 +71,10 @@ def workers_in_mid_payment() -> list[int]:
 
 def database_url() -> str:
     """Give the test database to processes of their own, as what libpq takes for a URL."""
-    names = {"HOST": "host", "PORT": "port", "USER": "user", "PASSWORD": "password"}
+    names = {"NAME": "dbname", "HOST": "host", "PORT": "port", "USER": "user"}
+    names["PASSWORD"] = "password"
     settings = connection.settings_dict
-    conninfo = {name: settings[key] or None for key, name in names.items()}
-    return make_conninfo(dbname=settings["NAME"], **conninfo)
+    return make_conninfo("", **{name: settings[key] or None for key, name in names.items()})
 
 
 def free_port() -> int:

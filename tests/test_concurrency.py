@@ -5,18 +5,16 @@ import signal
 import threading
 import uuid
 from collections import Counter
-from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import pytest
-from conftest import MakeDoor
+from conftest import MakeDoor, ServeShop
 from django.http import HttpRequest, HttpResponse
 from support import (
     DEADLINE,
     SERVERS,
     eventually,
-    shop,
     threads,
     waiting_for_a_lock,
     workers_in_mid_payment,
@@ -36,10 +34,17 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def server(kind: str, alice: Account) -> Iterator[httpx.Client]:
+def server(kind: str, alice: Account, serve_shop: ServeShop) -> httpx.Client:
     """The shop, served for real."""
-    with shop(kind) as client:
-        yield client
+    return serve_shop(kind, SHOP_ATOMIC_REQUESTS="0")
+
+
+@pytest.fixture(params=["0", "1"], ids=["autocommit", "atomic-requests"])
+def atomic_shop(
+    request: pytest.FixtureRequest, kind: str, alice: Account, serve_shop: ServeShop
+) -> httpx.Client:
+    """The shop, served with ATOMIC_REQUESTS off and on."""
+    return serve_shop(kind, SHOP_ATOMIC_REQUESTS=request.param)
 
 
 def pay(
@@ -82,15 +87,6 @@ def test_many_callers_with_one_key_make_one_payment(kind: str, atomic_shop: http
 
     alice = Account.objects.get(user__username="alice")
     assert alice.balance * 100 == 1000 * 100 - ROUNDS
-
-
-@pytest.fixture(params=["0", "1"], ids=["autocommit", "atomic-requests"])
-def atomic_shop(
-    request: pytest.FixtureRequest, kind: str, alice: Account
-) -> Iterator[httpx.Client]:
-    """The shop, served with ATOMIC_REQUESTS off and on."""
-    with shop(kind, SHOP_ATOMIC_REQUESTS=request.param) as client:
-        yield client
 
 
 def test_a_worker_killed_in_mid_payment_leaves_nothing(kind: str, server: httpx.Client) -> None:
