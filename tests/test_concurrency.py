@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import threading
 import uuid
 from collections import Counter
@@ -140,6 +141,63 @@ def test_while_a_payment_runs(kind: str, server: httpx.Client) -> None:
     assert waited.headers["Preference-Applied"] == "wait=5"
     assert "Preference-Applied" not in first.result().headers
     assert Payment.objects.count() == 2
+
+
+BYTES = [
+    b"",
+    b" ",
+    b'"',
+    b'""',
+    b"a, b",
+    b'"a", "b"',
+    b"\xff\xfe",
+    "schlüssel".encode(),
+    "💶".encode(),
+    b"a\x00b",
+    b"a\x01b",
+    b"a\x7fb",
+    b"a\tb",
+    b"x" * 256,
+    b"x" * 9000,
+    b'"\\x"',
+    b"a\rb",
+]
+
+
+@pytest.mark.parametrize("value", BYTES)
+def test_bytes_no_client_library_would_send(kind: str, server: httpx.Client, value: bytes) -> None:
+    """Raw on the socket: the server or we refuse it with a 4xx, and nothing is paid."""
+    status = raw_payment(server, kind, b"Idempotency-Key: " + value + b"\r\n")
+
+    assert 400 <= status < 500
+    assert Payment.objects.count() == 0
+
+
+def test_two_headers_are_refused(kind: str, server: httpx.Client) -> None:
+    """Even with the same key twice, nobody can say which one is meant."""
+    assert raw_payment(server, kind, b"Idempotency-Key: a\r\nIdempotency-Key: a\r\n") == 400
+    assert Payment.objects.count() == 0
+
+
+def raw_payment(client: httpx.Client, kind: str, headers: bytes) -> int:
+    """Send a payment byte by byte, and give the status of the answer."""
+    body = b'{"amount": "0.01", "currency": "EUR", "card": "tok_visa"}'
+    path = b"/payments/" if kind == "wsgi" else b"/async/payments/"
+    with socket.create_connection((client.base_url.host, client.base_url.port or 80)) as raw:
+        raw.settimeout(DEADLINE)
+        raw.sendall(
+            b"POST " + path + b" HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+            b"Content-Type: application/json\r\nContent-Length: %d\r\n"
+            % len(body)
+            + f"Authorization: Bearer {ALICE.token}\r\n".encode()
+            + headers
+            + b"\r\n"
+            + body
+        )
+        answer = b""
+        while chunk := raw.recv(65536):
+            answer += chunk
+    return int(answer.split()[1])
 
 
 # On threads of this process, where an event decides when the first request ends

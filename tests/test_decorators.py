@@ -10,6 +10,7 @@ import pytest
 from asgiref.sync import async_to_sync
 from conftest import Door, MakeDoor
 from django.core.exceptions import PermissionDenied, SuspiciousOperation
+from django.core.files.uploadedfile import SimpleUploadedFile, UploadedFile
 from django.db import IntegrityError, connection, transaction
 from django.http import (
     FileResponse,
@@ -23,8 +24,12 @@ from django.http import (
 from django.template import engines
 from django.template.response import TemplateResponse
 from django.test import RequestFactory, TestCase
+from django.test.client import encode_multipart
 from django.utils.decorators import method_decorator
 from django.views import View
+from hypothesis import HealthCheck, given
+from hypothesis import settings as configured
+from hypothesis import strategies as st
 
 from idempotency.decorators import idempotent
 from idempotency.flow import NOT_KEPT
@@ -710,6 +715,75 @@ def test_the_same_request_written_otherwise_is_the_same(make_door: MakeDoor) -> 
     retry = door(b'{"b":[null],"a":15e-1}', Accept_Language="de")
 
     assert first.content == retry.content
+
+
+@pytest.mark.parametrize("method", ["POST", "PATCH"])
+def test_a_multipart_retry_may_have_another_boundary(make_door: MakeDoor, method: str) -> None:
+    """The parts are what counts, file and all; another file is another request."""
+
+    def work(request: HttpRequest) -> HttpResponse:
+        for upload in request.FILES.values():
+            assert isinstance(upload, UploadedFile)
+            assert upload.read() in {b"receipt", b"other"}
+        return created(request)
+
+    door = make_door(work)
+
+    def send(boundary: str, content: bytes) -> Any:
+        parts = {"amount": "12.50", "file": SimpleUploadedFile("a.bin", content)}
+        media_type = f"multipart/form-data; boundary={boundary}"
+        return door(encode_multipart(boundary, parts), method=method, Content_Type=media_type)
+
+    assert send("one", b"receipt").content == send("two", b"receipt").content
+    assert problem(send("two", b"other")) == "key-reused"
+    assert Payment.objects.count() == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "media_type"),
+    [
+        (b"", "multipart/form-data"),
+        (b"x", "multipart/form-data; boundary="),
+        (b"--x\r\n", "multipart/form-data; boundary=x"),
+        (b"a=1&" * 2000, "application/x-www-form-urlencoded"),
+        (b"x" * 3_000_000, "application/octet-stream"),
+    ],
+    ids=["no-boundary", "empty-boundary", "cut-off", "many-fields", "large"],
+)
+def test_a_body_that_django_refuses_is_refused(
+    make_door: MakeDoor, body: bytes, media_type: str
+) -> None:
+    """Whether by us or by the view that reads it: a 4xx, or the view has run under its key."""
+
+    def work(request: HttpRequest) -> HttpResponse:
+        request.POST.get("a")
+        return created(request)
+
+    door = make_door(work)
+
+    statuses = {door(body, Content_Type=media_type).status_code for _ in range(2)}
+
+    assert statuses <= {201, 400, 413}
+    assert Payment.objects.count() == (1 if statuses == {201} else 0)
+
+
+@configured(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(header=st.text(st.characters(max_codepoint=255), max_size=300))
+def test_any_bytes_in_the_header_are_a_key_or_refused(
+    make_function_door: MakeDoor, header: str
+) -> None:
+    """Never a 500, and the view never runs without a claim of its own."""
+    door = make_function_door(created)
+    payments, keys = Payment.objects.count(), IdempotencyKey.objects.count()
+
+    response = door(Idempotency_Key=header)
+
+    ran = Payment.objects.count() - payments
+    assert ran == IdempotencyKey.objects.count() - keys
+    if response.status_code == 201:
+        assert ran == 1 or response.headers["Idempotent-Replayed"] == "true"
+    else:
+        assert problem(response) == "invalid-key"
 
 
 def test_the_same_key_of_another_caller_is_another_key(make_door: MakeDoor) -> None:
