@@ -72,12 +72,13 @@ def test_every_promise_is_kept(environment: dict[str, str]) -> None:
 
 def test_sigterm_closes_the_shop(environment: dict[str, str], tmp_path: Path) -> None:
     """The command ends, and with it gunicorn's master and workers."""
+    others = connected_processes()  # servers of other tests
     printed = tmp_path / "printed"
     with printed.open("wb") as output:
         demo = subprocess.Popen(DEMO, env=environment, stdout=output, stderr=output)
     try:
         eventually(lambda: "Ctrl-C closes the shop." in printed.read_text("utf-8"))
-        workers = connected_processes() - {demo.pid, os.getpid()}
+        workers = connected_processes() - others - {demo.pid}
         masters = {os.getpgid(pid) for pid in workers}
         assert workers
         assert len(masters) == 1
