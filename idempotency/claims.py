@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cached_property
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -47,7 +48,7 @@ _COURTESY = 0.05
 """Seconds. Nothing depends on it but how often a refused view runs once more."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Claim:
     """What a request lays claim to."""
 
@@ -58,7 +59,7 @@ class Claim:
     operation: str
     ttl: timedelta
 
-    @property
+    @cached_property
     def id(self) -> UUID:
         """Primary key of the row."""
         return IdempotencyKey.digest(self.scope, self.key)
@@ -207,7 +208,8 @@ def _refuse_open_transaction() -> None:
     raise RuntimeError(
         "An idempotent view must open its transaction itself, or its claim would not be committed "
         "before it runs; but one is open already. Call it outside of atomic(), with AUTOCOMMIT on; "
-        "and under ATOMIC_REQUESTS decorate what the URL names: the view, or a class's dispatch."
+        "and under ATOMIC_REQUESTS decorate what the URL names: the view, or a class's dispatch; "
+        "over @api_view put @transaction.non_atomic_requests."
     )
 
 

@@ -18,13 +18,12 @@ from functools import partial, wraps
 from typing import Any, TypeVar, cast, overload
 
 from asgiref.sync import async_to_sync, iscoroutinefunction, sync_to_async
-from django.db import connections
 from django.db.transaction import atomic
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
 from . import claims, conf
-from .flow import ExceptionHandler, Options, Responder, answer
+from .flow import ExceptionHandler, Options, Responder, answer, is_atomic_request
 
 View = TypeVar("View", bound=Callable[..., Any])
 AsyncResponder = Callable[[HttpRequest], Awaitable[HttpResponseBase]]
@@ -100,8 +99,20 @@ class _Door:
         except Exception as error:
             return self._handled(request, error)
 
+    def serve_api_view(self, request: Any, respond: Responder) -> HttpResponseBase:
+        """Answer a request of Django REST framework, whose dispatch calls the view."""
+        from .drf import answer_function  # noqa: PLC0415  # only where the framework is installed
+
+        if self.options.cover(request._request):
+            return answer_function(request, respond, self.options)
+        request._request.idempotency = None
+        try:
+            return respond(request)
+        except Exception as error:
+            return self._handled(request, error)
+
     def _atomic(self) -> bool:
-        return self.was_atomic and connections[self.alias].settings_dict["ATOMIC_REQUESTS"]
+        return self.was_atomic and is_atomic_request()
 
     def _handled(self, request: HttpRequest, error: Exception) -> HttpResponseBase:
         handler = self.options.exception_handler
@@ -128,12 +139,18 @@ def _decorate(view: View, options: Options) -> View:
 
     @wraps(view)
     def wrapper(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+
+        def respond(request: HttpRequest) -> HttpResponseBase:
+            return cast("HttpResponseBase", view(request, *args, **kwargs))
+
+        if isinstance(getattr(request, "_request", None), HttpRequest):
+            return door.serve_api_view(request, respond)
         _refuse_other_than_request(request)
-        return door.serve(request, lambda request: view(request, *args, **kwargs))
+        return door.serve(request, respond)
 
     decorated: Any = async_wrapper if _is_async(view) else wrapper
     # As transaction.non_atomic_requests() does, but leaving the undecorated view as it was.
-    decorated._non_atomic_requests = {*non_atomic, alias}  # noqa: SLF001
+    decorated._non_atomic_requests = {*non_atomic, alias}
     decorated.idempotency_options = options
     return cast("View", decorated)
 
@@ -162,8 +179,9 @@ def _refuse_wrong_use(view: Any) -> None:
         raise TypeError(f"@idempotent decorates views, and {name} cannot be called.")
     if hasattr(view, "cls"):
         raise TypeError(
-            f"{name} is a view of Django REST framework: it authenticates inside, where "
-            "@idempotent cannot look. This release covers plain Django views."
+            f"{name} is a view of Django REST framework, which authenticates inside, where "
+            "@idempotent cannot look. Put @idempotent under @api_view, next to the function; "
+            "or idempotency.drf.IdempotencyMixin first among the bases of a class."
         )
     if hasattr(view, "idempotency_options"):
         raise TypeError(f"{name} is idempotent already. Decorate it once.")

@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import Any, cast
 
 from django.core.handlers.exception import response_for_exception
+from django.db import connections
 from django.db.transaction import TransactionManagementError
 from django.http import Http404, HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
@@ -104,6 +105,11 @@ def answer(request: HttpRequest, view: Responder, options: Options) -> HttpRespo
         return _replay_or_run(request, view, options)
     except IdempotencyError as error:
         return options.applied(request, http.problem(request, error))
+
+
+def is_atomic_request() -> bool:
+    """Tell whether ``ATOMIC_REQUESTS`` holds for the database of the keys."""
+    return bool(connections[claims.database()].settings_dict["ATOMIC_REQUESTS"])
 
 
 def _replay_or_run(request: HttpRequest, view: Responder, options: Options) -> HttpResponseBase:

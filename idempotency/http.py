@@ -16,6 +16,7 @@ from django.http.response import HttpResponseBase
 from django.template import TemplateDoesNotExist
 from django.template.loader import render_to_string
 from django.urls import NoReverseMatch, reverse
+from django.utils.cache import patch_vary_headers
 
 from . import conf
 from .exceptions import IdempotencyError, InvalidKey, ResponseNotKept, UnscopedCaller
@@ -98,7 +99,7 @@ def scope(
         UnscopedCaller: Nobody can tell. A scope that anonymous callers share would hand one of
             them the answer of another.
     """
-    name = caller(request) if caller else _user(request)
+    name = caller(request) if caller else user_scope(request)
     if tenant:
         owner = tenant(request)
         name = f"tenant:{quote(owner, safe='')}/{name}" if owner and name else None
@@ -107,7 +108,8 @@ def scope(
     return name
 
 
-def _user(request: HttpRequest) -> str | None:
+def user_scope(request: HttpRequest) -> str | None:
+    """Give ``user:<pk>`` of the authenticated user: stable, unlike a token or a session."""
     user = getattr(request, "user", None)
     return f"user:{user.pk}" if user is not None and user.is_authenticated else None
 
@@ -210,6 +212,7 @@ def problem(request: HttpRequest, error: IdempotencyError) -> HttpResponse:
     response.status_code = error.status
     response["Link"] = f'<{type_uri}>; rel="describedby"'
     response["Cache-Control"] = "no-store"
+    patch_vary_headers(response, ["Accept"])
     if error.retry_after is not None:
         response["Retry-After"] = str(error.retry_after)
     return response

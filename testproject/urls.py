@@ -1,10 +1,15 @@
 """The shop's addresses. The demo, the tests and the tutorial rely on them."""
 
 from django.urls import include, path
+from rest_framework.routers import DefaultRouter
 
-from testproject.shop import views
+from testproject.shop import api, views
+
+router = DefaultRouter()
+router.register("payments", api.PaymentViewSet, basename="api-payment")
 
 urlpatterns = [
+    path("api/", include(router.urls)),
     path("payments/", views.create_payment, name="create-payment"),
     path("payments/<int:pk>/", views.payment_detail, name="payment-detail"),
     path("async/payments/", views.create_payment_async, name="create-payment-async"),

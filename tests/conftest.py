@@ -16,13 +16,22 @@ from django.db import connection
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.test import Client
+from django.test.utils import setup_databases, teardown_databases
 from django.urls import clear_url_caches, path
 from django.utils.decorators import method_decorator
 from django.views import View
 from pytest_django import DjangoDbBlocker
+from rest_framework.authentication import BaseAuthentication
+from rest_framework.decorators import api_view
+from rest_framework.parsers import BaseParser, FormParser, JSONParser, MultiPartParser
+from rest_framework.request import Request
+from rest_framework.settings import api_settings
+from rest_framework.views import APIView
+from rest_framework.viewsets import ViewSet
 from support import shop
 
 from idempotency.decorators import idempotent
+from idempotency.drf import IdempotencyMixin
 from testproject.shop.models import Account
 from testproject.shop.seed import ALICE, seed
 
@@ -35,9 +44,30 @@ EMPTY = ";".join(
 )
 
 
+@pytest.fixture(scope="session")
+def django_db_setup(
+    django_test_environment: None,
+    django_db_blocker: DjangoDbBlocker,
+    django_db_keepdb: bool,
+    django_db_createdb: bool,
+) -> Iterator[None]:
+    """Create the test database, whichever tests run.
+
+    pytest-django's own would spare it where no test has its mark, and `committed` has none.
+    """
+    keep = django_db_keepdb and not django_db_createdb
+    with django_db_blocker.unblock():
+        databases = setup_databases(verbosity=0, interactive=False, keepdb=keep)
+    yield
+    if not django_db_keepdb:
+        with django_db_blocker.unblock():
+            teardown_databases(databases, verbosity=0)
+
+
 @pytest.fixture
 def committed(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
     """Give a database where transactions are real; it is empty before and after."""
+    assert connection.settings_dict["NAME"] == connection.settings_dict["TEST"]["NAME"]
     with django_db_blocker.unblock():
         yield
         with connection.cursor() as cursor:
@@ -103,14 +133,92 @@ def _async_class(work: Work, **options: Any) -> Any:
     return WorkView.as_view()
 
 
+class CallerOfMiddleware(BaseAuthentication):
+    """Takes the caller that the shop's middleware knows."""
+
+    def authenticate(self, request: Request) -> tuple[Any, None] | None:
+        user = request._request.user
+        return (user, None) if user.is_authenticated else None
+
+
+class AnyParser(BaseParser):
+    """Takes any other body as bytes, as Django does."""
+
+    media_type = "*/*"
+
+    def parse(self, stream: Any, *args: Any, **kwargs: Any) -> Any:
+        return stream.read()
+
+
+FRAMEWORK = {
+    "authentication_classes": [CallerOfMiddleware],
+    "parser_classes": [JSONParser, MultiPartParser, FormParser, AnyParser],
+}
+
+
+def _framework(work: Work, options: dict[str, Any]) -> dict[str, Any]:
+    """Give the body of a framework class, whose exception handler asks the test's first."""
+    handler = options.pop("exception_handler", None)
+
+    def handle(error: Exception, context: dict[str, Any]) -> Any:
+        response = handler(context["request"], error) if handler else None
+        fallback: Any = api_settings.EXCEPTION_HANDLER
+        return response or fallback(error, context)
+
+    def run(self: Any, request: Request) -> HttpResponseBase:
+        return work(request)
+
+    get_handler = lambda self: handle  # noqa: E731
+    return FRAMEWORK | {"run": run, "get_exception_handler": get_handler, "idempotency": options}
+
+
+def _framework_class(work: Work, **options: Any) -> Any:
+    body = _framework(work, options)
+    body |= dict.fromkeys(("post", "get", "patch", "put"), body["run"])
+    view: Any = type("WorkView", (IdempotencyMixin, APIView), body)
+    return view.as_view()
+
+
+def _framework_viewset(work: Work, **options: Any) -> Any:
+    body = _framework(work, options)
+    view: Any = type("WorkViewSet", (IdempotencyMixin, ViewSet), body)
+    return view.as_view(dict.fromkeys(("post", "get", "patch", "put"), "run"))
+
+
+def _framework_function(work: Work, **options: Any) -> Any:
+    @idempotent(**options)
+    def view(request: HttpRequest) -> HttpResponseBase:
+        return work(request)
+
+    for name, value in FRAMEWORK.items():
+        setattr(view, name, value)
+    return api_view(["POST", "GET", "PATCH", "PUT"])(view)
+
+
 DOORS = {
     "function": _function,
     "async-function": _async_function,
     "class": _class,
     "async-class": _async_class,
+    "drf-function": _framework_function,
+    "drf-class": _framework_class,
+    "drf-viewset": _framework_viewset,
 }
-ALL = [(door, atomic) for door in DOORS for atomic in (False, True)]
-EACH = [("function", False), ("async-function", True), ("class", True), ("async-class", False)]
+ALL = [
+    (door, atomic)
+    for door in DOORS
+    for atomic in (False, True)
+    if (door, atomic) != ("drf-function", True)  # a test of its own says what holds there
+]
+EACH = [
+    ("function", False),
+    ("async-function", True),
+    ("class", True),
+    ("async-class", False),
+    ("drf-function", False),
+    ("drf-class", True),
+    ("drf-viewset", False),
+]
 
 
 @dataclass

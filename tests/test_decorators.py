@@ -486,12 +486,9 @@ def test_headers_of_the_moment_are_not_kept(make_door: MakeDoor) -> None:
     assert first.cookies["session"].value == "secret"
     assert not retry.cookies
     headers: Any = row(door).headers
-    assert [name for name, _ in headers] == [
-        "Content-Type",
-        "Location",
-        "X-Zebra",
-        "A-Header",
-    ]
+    frameworks = {"Vary", "Allow"}
+    kept = [name for name, _ in headers if name not in frameworks]
+    assert kept == ["Content-Type", "Location", "X-Zebra", "A-Header"]
     assert retry.headers["A-Header"] == first.headers["A-Header"]
     assert retry.headers["Location"] == "/next/?a=1"
 
@@ -763,7 +760,7 @@ def test_a_body_that_django_refuses_is_refused(
 
     statuses = {door(body, Content_Type=media_type).status_code for _ in range(2)}
 
-    assert statuses <= {201, 400, 413}
+    assert statuses <= {201, 400, 413, 415}
     assert Payment.objects.count() == (1 if statuses == {201} else 0)
 
 

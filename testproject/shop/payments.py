@@ -1,13 +1,15 @@
 """What a payment is: the rules both payment views follow, and the pretended card network."""
 
 import json
+import time
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
+from django.db.models import F
 from django.http import HttpRequest, HttpResponse, JsonResponse
 
-from .models import Payment
+from .models import Account, Payment
 
 SLOW_SECONDS = 3
 
@@ -63,6 +65,35 @@ class Order:
         return cls(exact, currency.upper(), card)
 
 
+def take(account: Account, order: Order) -> Payment:
+    """Write a payment, and take it from the account.
+
+    Raises:
+        PaymentRefused: There is not enough on it.
+    """
+    payment = Payment.objects.create(
+        account=account, amount=order.amount, currency=order.currency, card=order.card
+    )
+    if order.card == "tok_slow":
+        time.sleep(SLOW_SECONDS)
+    enough = Account.objects.filter(pk=account.pk, balance__gte=order.amount)
+    if not enough.update(balance=F("balance") - order.amount):
+        raise PaymentRefused("insufficient_funds")
+    return payment
+
+
+def refund(payment: Payment) -> None:
+    """Give a payment back to its account.
+
+    Raises:
+        PaymentRefused: That has been done.
+    """
+    if not Payment.objects.filter(pk=payment.pk, refunded=False).update(refunded=True):
+        raise PaymentRefused("already_refunded")
+    Account.objects.filter(pk=payment.account_id).update(balance=F("balance") + payment.amount)
+    payment.refunded = True
+
+
 def answer(order: Order, payment: Payment) -> HttpResponse:
     """Answer for a payment that has been written, as its card has it.
 
@@ -96,6 +127,7 @@ def describe(payment: Payment) -> dict[str, Any]:
         "amount": str(payment.amount),
         "currency": payment.currency,
         "card": payment.card,
+        "refunded": payment.refunded,
         "created_at": payment.created_at.isoformat(),
     }
 

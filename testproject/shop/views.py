@@ -1,7 +1,6 @@
 """The shop's views: the same payment as a plain view and as an async one."""
 
 import asyncio
-import time
 
 from django.db.models import F
 from django.http import HttpRequest, HttpResponse, JsonResponse
@@ -22,6 +21,7 @@ from .payments import (
     describe,
     problem,
     refusal,
+    take,
 )
 
 
@@ -36,15 +36,7 @@ def create_payment(request: HttpRequest) -> HttpResponse:
     except InvalidOrder as error:
         return problem(400, str(error))
     account = Account.objects.get(user=request.user.pk)
-    payment = Payment.objects.create(
-        account=account, amount=order.amount, currency=order.currency, card=order.card
-    )
-    if order.card == "tok_slow":
-        time.sleep(SLOW_SECONDS)
-    enough = Account.objects.filter(pk=account.pk, balance__gte=order.amount)
-    if not enough.update(balance=F("balance") - order.amount):
-        raise PaymentRefused("insufficient_funds")
-    return answer(order, payment)
+    return answer(order, take(account, order))
 
 
 @csrf_exempt

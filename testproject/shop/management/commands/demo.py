@@ -26,6 +26,7 @@ The shop stays open at {url}
 
   POST /payments/            takes a payment
   POST /async/payments/      takes a payment in an async view
+  POST /api/payments/        takes a payment with Django REST framework
   GET  /payments/<id>/       shows a payment
   GET  /idempotency/policy/  tells clients what keys do here
 

@@ -1,0 +1,477 @@
+"""What only the framework's doors have; all they share with the others is in test_decorators."""
+
+import json
+import uuid
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from conftest import Door, _framework_class, _framework_function, _framework_viewset
+from django.core.cache import cache
+from django.db import connection, transaction
+from django.http import HttpRequest, HttpResponse
+from django.test import Client
+from rest_framework import serializers
+from rest_framework.decorators import action, api_view
+from rest_framework.exceptions import APIException
+from rest_framework.negotiation import DefaultContentNegotiation
+from rest_framework.permissions import BasePermission
+from rest_framework.renderers import BaseRenderer, JSONRenderer
+from rest_framework.response import Response
+from rest_framework.throttling import UserRateThrottle
+from rest_framework.views import APIView
+from rest_framework.viewsets import ViewSet
+from test_decorators import created, problem, row, write
+
+from idempotency.decorators import idempotent
+from idempotency.drf import IdempotencyMixin
+from idempotency.models import IdempotencyKey
+from testproject.shop.models import Account, Payment
+from testproject.shop.seed import ALICE, BOB
+
+MakeFrameworkDoor = Callable[..., Door]
+MAKERS = {
+    "function": _framework_function,
+    "class": _framework_class,
+    "viewset": _framework_viewset,
+}
+
+
+@pytest.fixture(params=MAKERS)
+def make_framework_door(
+    request: pytest.FixtureRequest, alice: Account, serve: Callable[[Any], None]
+) -> MakeFrameworkDoor:
+    """Put some work behind each of the framework's doors, with attributes of the class."""
+
+    def make(work: Any, attributes: dict[str, Any] | None = None, **options: Any) -> Door:
+        view = MAKERS[request.param](work, **options)
+        for name, value in (attributes or {}).items():
+            setattr(view.cls, name, value)
+        serve(view)
+        return Door(view)
+
+    return make
+
+
+@pytest.fixture(autouse=True)
+def fresh_throttles() -> Iterator[None]:
+    """Throttles count in the cache."""
+    cache.clear()
+    yield
+    cache.clear()
+
+
+def respond(request: Any) -> Response:
+    """Write, and answer with the framework's own response."""
+    return Response({"id": write().pk, "nonce": uuid.uuid4().hex}, 201, headers={"ETag": '"v1"'})
+
+
+def test_a_rendered_response_replays(make_framework_door: MakeFrameworkDoor) -> None:
+    """The framework renders late; what is kept are the rendered bytes and their type."""
+    door = make_framework_door(respond)
+
+    first, retry = door(), door()
+
+    assert first.status_code == retry.status_code == 201
+    assert first.content == retry.content
+    for name in ("Content-Type", "ETag", "Allow", "Vary"):
+        assert first.headers[name] == retry.headers[name]
+    assert Payment.objects.count() == 1
+
+
+class Shouting(BaseRenderer):
+    """A renderer that looks into the database."""
+
+    media_type = "text/shout"
+    format = "shout"
+    seen: list[bool] = []  # noqa: RUF012  # emptied by the test
+
+    def render(self, data: Any, *args: Any, **kwargs: Any) -> bytes:
+        self.seen.append(connection.in_atomic_block)
+        return json.dumps(data).upper().encode()
+
+
+def test_every_renderer_runs_inside_the_transaction(
+    make_framework_door: MakeFrameworkDoor,
+) -> None:
+    """Once, with the first request."""
+    Shouting.seen.clear()
+    door = make_framework_door(respond, {"renderer_classes": [JSONRenderer, Shouting]})
+
+    first, retry = door(Accept="text/shout"), door(Accept="text/shout")
+
+    assert first.content == retry.content
+    assert first.content.isupper()
+    assert first.headers["Content-Type"] == retry.headers["Content-Type"]
+    assert first.headers["Content-Type"].startswith("text/shout")
+    assert Shouting.seen == [True]
+
+
+def test_the_browsable_api_replays(make_framework_door: MakeFrameworkDoor) -> None:
+    """A page is an answer like another."""
+    door = make_framework_door(respond)
+
+    first, retry = door(Accept="text/html"), door(Accept="text/html")
+
+    assert first.headers["Content-Type"] == retry.headers["Content-Type"]
+    assert first.headers["Content-Type"].startswith("text/html")
+    assert first.content == retry.content
+    assert Payment.objects.count() == 1
+
+
+def test_no_content_replays(make_framework_door: MakeFrameworkDoor) -> None:
+    """A 204 has no body and no type."""
+    door = make_framework_door(lambda request: Response(status=204))
+
+    first, retry = door(), door()
+
+    assert first.status_code == retry.status_code == 204
+    assert first.content == retry.content == b""
+    assert first.headers.get("Content-Type") == retry.headers.get("Content-Type")
+
+
+class Declined(APIException):
+    """A refusal of the framework's kind."""
+
+    status_code = 402
+
+
+def test_a_raised_refusal_is_kept_but_nothing_it_wrote(
+    make_framework_door: MakeFrameworkDoor,
+) -> None:
+    """An APIException rolls back, and its answer is kept by the same table."""
+    hooks: list[str] = []
+
+    def work(request: Any) -> Response:
+        write()
+        transaction.on_commit(lambda: hooks.append("ran"))
+        raise Declined(uuid.uuid4().hex)
+
+    door = make_framework_door(work)
+
+    first, retry = door(), door()
+
+    assert first.status_code == retry.status_code == 402
+    assert first.content == retry.content
+    assert retry.headers["Idempotent-Replayed"] == "true"
+    assert (Payment.objects.count(), hooks) == (0, [])
+
+
+def test_a_validation_error_after_a_write_leaves_nothing(
+    make_framework_door: MakeFrameworkDoor,
+) -> None:
+    """The framework answers 400, nothing that was written before stays, and a retry runs again."""
+    runs: list[str] = []
+
+    def work(request: Any) -> Response:
+        runs.append("ran")
+        write()
+        raise serializers.ValidationError({"amount": "no"})
+
+    door = make_framework_door(work)
+
+    first, retry = door(), door()
+
+    assert first.status_code == retry.status_code == 400
+    assert json.loads(first.content) == {"amount": "no"}
+    assert len(runs) == 2
+    assert Payment.objects.count() == 0
+
+
+def test_the_projects_exception_handler_is_asked(
+    make_framework_door: MakeFrameworkDoor, settings: Any
+) -> None:
+    """What a custom EXCEPTION_HANDLER makes of an exception is the answer, and is kept."""
+    settings.REST_FRAMEWORK = {"EXCEPTION_HANDLER": "test_drf.handle_zero"}
+
+    def work(request: Any) -> Response:
+        write()
+        raise ZeroDivisionError
+
+    door = make_framework_door(work)
+
+    first, retry = door(), door()
+
+    assert first.status_code == retry.status_code == 409
+    assert first.content == retry.content
+    assert Payment.objects.count() == 0
+
+
+def handle_zero(error: Exception, context: dict[str, Any]) -> Response | None:
+    """Answer what the framework would not know."""
+    assert context["view"].request is context["request"]
+    nonce = {"nonce": uuid.uuid4().hex}
+    return Response(nonce, status=409) if isinstance(error, ZeroDivisionError) else None
+
+
+def test_an_exception_in_the_exception_handler_is_an_error(
+    make_framework_door: MakeFrameworkDoor, settings: Any
+) -> None:
+    """It passes like any other, and nothing is kept."""
+    settings.REST_FRAMEWORK = {"EXCEPTION_HANDLER": "test_drf.fail"}
+
+    def work(request: Any) -> Response:
+        write()
+        raise ZeroDivisionError
+
+    door = make_framework_door(work)
+
+    assert door().status_code == 500
+    assert Payment.objects.count() == 0
+    assert row(door).status == "in_progress"
+
+
+def fail(error: Exception, context: dict[str, Any]) -> None:
+    """Fail on the failure."""
+    raise RuntimeError from error
+
+
+# What comes before the claim
+
+
+def test_a_disabled_user_gets_401_not_the_answer(alice: Account, client: Client) -> None:
+    """A retry is authenticated again."""
+    assert pay(client, "k").status_code == 201
+    alice.user.is_active = False
+    alice.user.save()
+
+    response = pay(client, "k")
+
+    assert response.status_code == 401
+    assert response.headers["WWW-Authenticate"] == "Token"
+    assert b"amount" not in response.content
+
+
+def test_a_revoked_permission_gets_403_not_the_answer(
+    make_framework_door: MakeFrameworkDoor,
+) -> None:
+    """A retry is authorised again."""
+    permitted = [True, False]
+
+    class Permission(BasePermission):
+        def has_permission(self, request: Any, view: Any) -> bool:
+            return permitted.pop(0)
+
+    door = make_framework_door(respond, {"permission_classes": [Permission]})
+
+    assert [door().status_code, door().status_code] == [201, 403]
+
+
+def test_a_throttled_retry_gets_429_not_the_answer(
+    make_framework_door: MakeFrameworkDoor,
+) -> None:
+    """A retry is throttled like any request."""
+
+    class Once(UserRateThrottle):
+        rate = "1/day"
+
+    door = make_framework_door(respond, {"throttle_classes": [Once]})
+
+    first, retry = door(), door()
+
+    assert [first.status_code, retry.status_code] == [201, 429]
+    assert "Retry-After" in retry.headers
+
+
+def test_what_is_refused_before_the_claim_leaves_no_key(
+    make_framework_door: MakeFrameworkDoor,
+) -> None:
+    """Malformed bodies, unknown media types, unacceptable types and unsupported methods."""
+
+    class JSONOnly(DefaultContentNegotiation):
+        def select_parser(self, request: Any, parsers: Any) -> Any:
+            return super().select_parser(request, parsers[:1])
+
+    door = make_framework_door(
+        respond, {"content_negotiation_class": JSONOnly, "renderer_classes": [JSONRenderer]}
+    )
+
+    statuses = [
+        door(b"{").status_code,
+        door(b"x", Content_Type="text/plain").status_code,
+        door(Accept="image/png").status_code,
+    ]
+
+    assert statuses == [400, 415, 406]
+    assert not IdempotencyKey.objects.exists()
+
+
+def test_a_method_that_is_not_there_leaves_no_key(
+    alice: Account, serve: Callable[[Any], None]
+) -> None:
+    """A 405 is no attempt at anything."""
+
+    class ReadOnly(IdempotencyMixin, APIView):
+        def get(self, request: Any) -> Response:
+            return Response()
+
+    view = ReadOnly.as_view()
+    serve(view)
+
+    assert Door(view)().status_code == 405
+    assert not IdempotencyKey.objects.exists()
+
+
+# Functions
+
+
+def test_under_atomic_requests_a_function_needs_one_more_line(
+    alice: Account, serve: Callable[[Any], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """@api_view hides the function from ATOMIC_REQUESTS: it refuses, and the sentence says how."""
+    monkeypatch.setitem(connection.settings_dict, "ATOMIC_REQUESTS", 1)
+    view = _framework_function(created)
+    serve(view)
+    with pytest.raises(RuntimeError, match=r"over @api_view put @transaction\.non_atomic"):
+        send_raising(Door(view))
+    assert Payment.objects.count() == 0
+
+    view = transaction.non_atomic_requests(view)
+    serve(view)
+    door = Door(view)
+    assert door().content == door().content
+    assert Payment.objects.count() == 1
+
+
+def send_raising(door: Door) -> None:
+    """Send a request, and let what the view raises pass."""
+    headers = {"Idempotency-Key": "k", "Authorization": f"Bearer {ALICE.token}"}
+    Client().post("/work/", {}, "application/json", headers=headers)
+
+
+def test_above_api_view_the_decorator_is_refused() -> None:
+    """There it would run before the framework knows who is calling."""
+    with pytest.raises(TypeError, match="under @api_view"):
+        idempotent(api_view(["POST"])(created))
+
+
+# Classes
+
+
+def test_the_mixin_must_come_first() -> None:
+    """After the base class nobody would ask it."""
+    with pytest.raises(TypeError, match=r"class Late\(IdempotencyMixin, \.\.\.\)"):
+
+        class Late(APIView, IdempotencyMixin):
+            pass
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"exception_handler": print}, "EXCEPTION_HANDLER"),
+        ({"ttl": 1}, "ttl= must be"),
+        ({"unknown": 1}, "unknown"),
+    ],
+)
+def test_wrong_options_are_refused_where_the_class_is_defined(
+    options: dict[str, Any], sentence: str
+) -> None:
+    """Not with the first request."""
+    with pytest.raises((TypeError, ValueError), match=sentence):
+        type("Wrong", (IdempotencyMixin, APIView), {"idempotency": options})
+
+
+def test_actions_have_options_of_their_own(alice: Account, serve: Callable[[Any], None]) -> None:
+    """@action(idempotency=...) goes before the class's, and methods can tell actions apart."""
+
+    class Views(IdempotencyMixin, ViewSet):
+        idempotency = {"required": True}  # noqa: RUF012  # as users write it
+
+        def create(self, request: Any) -> HttpResponse:
+            return HttpResponse(self.action)
+
+        @action(detail=False, methods=["post"], idempotency={})
+        def optional(self, request: Any) -> HttpResponse:
+            return HttpResponse(self.action)
+
+    required = Views.as_view({"post": "create"})
+    serve(required)
+    door = Door(required, key="")
+    assert problem(door()) == "missing-key"
+
+    optional = Views.as_view({"post": "optional"}, **Views.optional.kwargs)
+    serve(optional)
+    assert door().content == b"optional"
+
+
+def test_the_scope_can_be_computed(alice: Account, serve: Callable[[Any], None]) -> None:
+    """By a method, where callers are not users."""
+
+    class Hook(IdempotencyMixin, APIView):
+        def get_idempotency_scope(self, request: HttpRequest) -> str | None:
+            return request.headers.get("X-Partner")
+
+        def post(self, request: Any) -> Response:
+            return respond(request)
+
+    view = Hook.as_view()
+    serve(view)
+    door = Door(view, token=None)
+
+    assert problem(door()) == "unscoped-caller"
+    assert door(X_Partner="partner:1").content == door(X_Partner="partner:1").content
+    assert row(door).scope == "partner:1"
+
+
+# The shop
+
+
+def pay(client: Client, key: str, card: str = "tok_visa", token: str = ALICE.token) -> Any:
+    """Send a payment to the shop's API."""
+    headers = {"Authorization": f"Token {token}", "Idempotency-Key": key}
+    body = {"amount": "12.50", "currency": "EUR", "card": card}
+    return client.post("/api/payments/", body, "application/json", headers=headers)
+
+
+@pytest.mark.parametrize(
+    ("card", "status", "payments"),
+    [
+        ("tok_visa", 201, 1),
+        ("tok_declined", 402, 0),
+        ("tok_returns_402", 402, 1),
+        ("tok_binary", 201, 1),
+    ],
+)
+def test_the_shops_cards(
+    alice: Account, client: Client, card: str, status: int, payments: int
+) -> None:
+    """The same cards as the plain views, with the same effects; a retry replays each."""
+    first, retry = pay(client, "k", card), pay(client, "k", card)
+
+    assert first.status_code == retry.status_code == status
+    assert first.content == retry.content
+    assert retry.headers["Idempotent-Replayed"] == "true"
+    assert Payment.objects.count() == payments
+
+
+@pytest.mark.parametrize("card", ["tok_error", "tok_returns_500", "tok_returns_400", "nope"])
+def test_the_shops_failing_cards(alice: Account, card: str) -> None:
+    """Nothing stays of them."""
+    client = Client(raise_request_exception=False)
+
+    assert pay(client, "k", card).status_code in {400, 500}
+    assert pay(client, "k", card).status_code in {400, 500}
+    assert Payment.objects.count() == 0
+
+
+def test_the_shops_payments_are_their_owners(alice: Account, client: Client) -> None:
+    """Alice sees hers and gives one back, once; Bob sees none of it, even with her key."""
+    payment = pay(client, "k").json()
+    headers = {"Authorization": f"Token {ALICE.token}"}
+    listed = client.get("/api/payments/", headers=headers).json()
+    assert [found["id"] for found in listed] == [payment["id"]]
+
+    refund = f"/api/payments/{payment['id']}/refund/"
+    bobs = {"Authorization": f"Token {BOB.token}", "Idempotency-Key": "r"}
+    assert client.post(refund, headers=bobs).status_code == 404
+    keyed = headers | {"Idempotency-Key": "r"}
+    first, retry = client.post(refund, headers=keyed), client.post(refund, headers=keyed)
+    assert first.status_code == retry.status_code == 200
+    assert first.content == retry.content
+    assert first.json()["refunded"] is True
+    assert client.post(refund, headers=headers).status_code == 402
+
+    alice.refresh_from_db()
+    assert alice.balance == 1000
+    assert pay(client, "k", token=BOB.token).json()["id"] != payment["id"]
