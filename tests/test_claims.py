@@ -201,6 +201,29 @@ def fail(mine: claims.Claim) -> claims.Attempt:
 
 
 @pytest.mark.usefixtures("committed")
+def test_a_row_committed_under_the_claims_eyes_is_read() -> None:
+    """The claim waits for the other insert, sees neither row, and looks again."""
+    mine = claim()
+
+    def collide() -> None:
+        with claims.attempt(mine):
+            raise AssertionError
+
+    with threads() as start:
+        with transaction.atomic():
+            IdempotencyKey.objects.create(
+                scope=mine.scope,
+                key=mine.key,
+                fingerprint=b"2" * 33,
+                expires_at=Now() + timedelta(hours=1),
+            )
+            other = start(collide)
+            eventually(lambda: waiting_for_a_lock() == 1)
+        with pytest.raises(exceptions.KeyReused):
+            other.result()
+
+
+@pytest.mark.usefixtures("committed")
 def test_attempts_are_counted() -> None:
     """Each that ended, and the first even where its worker died."""
     mine = claim()

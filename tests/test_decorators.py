@@ -555,14 +555,14 @@ def test_a_file_answer_replays(make_door: MakeDoor) -> None:
 
 def _large(kind: str) -> Any:
     async def achunks() -> Any:
-        for _ in range(3):
+        for _ in range(4):
             yield b"x" * 10
 
     return {
-        "plain": lambda: HttpResponse(b"x" * 30),
-        "stream": lambda: StreamingHttpResponse(b"x" * 10 for _ in range(3)),
+        "plain": lambda: HttpResponse(b"x" * 40),
+        "stream": lambda: StreamingHttpResponse(b"x" * 10 for _ in range(4)),
         "async-stream": lambda: StreamingHttpResponse(achunks()),
-        "file": lambda: FileResponse(io.BytesIO(b"x" * 30)),  # type: ignore[no-untyped-call]
+        "file": lambda: FileResponse(io.BytesIO(b"x" * 40)),  # type: ignore[no-untyped-call]
     }[kind]()
 
 
@@ -579,7 +579,7 @@ def test_a_large_answer_is_delivered_but_not_kept(
 
     door = make_door(work)
 
-    assert body(door()) == b"x" * 30
+    assert body(door()) == b"x" * 40
     retry = door()
     assert (retry.status_code, problem(retry)) == (409, "response-not-kept")
     assert "Retry-After" not in retry.headers
