@@ -121,7 +121,7 @@ def _replay_or_run(request: HttpRequest, view: Responder, options: Options) -> H
                 return options.applied(request, http.replay(attempt))
             request.idempotency = attempt  # type: ignore[attr-defined]
             response = _rendered(view(request))
-            kept = http.capture(response) if options.keep(response) else None
+            kept = http.capture(request, response) if options.keep(response) else None
             if claims.is_rolled_back():
                 _refuse_success(response)
             elif kept:
@@ -143,7 +143,7 @@ def _replay_or_run(request: HttpRequest, view: Responder, options: Options) -> H
                 raise TransactionConflict from error
             raise
         response = _rendered(handled)
-        kept = http.capture(response) if options.keep(response) else None
+        kept = http.capture(request, response) if options.keep(response) else None
     # Nothing of the view's work is left from here on.
     if kept:
         claims.keep(attempt, kept)

@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import quote
 
 from asgiref.sync import async_to_sync
+from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.template import TemplateDoesNotExist
@@ -127,19 +128,22 @@ def preferred_wait(request: HttpRequest) -> int | None:
     return int(found[1]) if found else None
 
 
-def capture(response: HttpResponseBase) -> Answer:
+def capture(request: HttpRequest, response: HttpResponseBase) -> Answer:
     """Take what is kept of a response. A streamed one is read, up to the limit, and stays whole."""
     headers = tuple(item for item in response.items() if not _NOT_KEPT.fullmatch(item[0]))
-    return Answer(response.status_code, headers, _body(response, conf.settings.MAX_BODY_BYTES))
+    return Answer(response.status_code, headers, _body(request, response))
 
 
-def _body(response: Any, limit: int) -> bytes | None:
+def _body(request: HttpRequest, response: Any) -> bytes | None:
+    limit = conf.settings.MAX_BODY_BYTES
     if not response.streaming:
         return bytes(response.content) if len(response.content) <= limit else None
     declared = response.headers.get("Content-Length", "")
     if declared.isdecimal() and int(declared) > limit:
         return None
-    return async_to_sync(_aread)(response, limit) if response.is_async else _read(response, limit)
+    if response.is_async:
+        return async_to_sync(_aread)(response, limit, may_stop=isinstance(request, ASGIRequest))
+    return _read(response, limit)
 
 
 def _read(response: StreamingHttpResponse, limit: int) -> bytes | None:
@@ -156,18 +160,19 @@ def _read(response: StreamingHttpResponse, limit: int) -> bytes | None:
     return b"".join(chunks)
 
 
-async def _aread(response: StreamingHttpResponse, limit: int) -> bytes | None:
+async def _aread(response: StreamingHttpResponse, limit: int, *, may_stop: bool) -> bytes | None:
+    # Under WSGI the event loop ends with the view, and would close a stream that it has begun.
     stream: Any = aiter(response.streaming_content)  # type: ignore[arg-type]
     chunks: list[bytes] = []
     size = 0
     async for chunk in stream:
         chunks.append(chunk)
         size += len(chunk)
-        if size > limit:
+        if size > limit and may_stop:
             response.streaming_content = _achain(chunks, stream)
             return None
     response.streaming_content = _achain(chunks)
-    return b"".join(chunks)
+    return b"".join(chunks) if size <= limit else None
 
 
 async def _achain(

@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from asgiref.sync import async_to_sync
+from asgiref.sync import async_to_sync, sync_to_async
 from conftest import Door, MakeDoor
 from django.core.exceptions import PermissionDenied, SuspiciousOperation
 from django.core.files.uploadedfile import SimpleUploadedFile, UploadedFile
@@ -23,7 +23,7 @@ from django.http import (
 )
 from django.template import engines
 from django.template.response import TemplateResponse
-from django.test import RequestFactory, TestCase
+from django.test import AsyncClient, RequestFactory, TestCase
 from django.test.client import encode_multipart
 from django.utils.decorators import method_decorator
 from django.views import View
@@ -35,7 +35,7 @@ from idempotency.decorators import idempotent
 from idempotency.flow import NOT_KEPT
 from idempotency.models import IdempotencyKey
 from testproject.shop.models import Account, Payment
-from testproject.shop.seed import BOB, seed
+from testproject.shop.seed import ALICE, BOB, seed
 
 
 def write() -> Payment:
@@ -584,6 +584,29 @@ def test_a_large_answer_is_delivered_but_not_kept(
     assert (retry.status_code, problem(retry)) == (409, "response-not-kept")
     assert "Retry-After" not in retry.headers
     assert Payment.objects.count() == 1
+
+
+def test_under_asgi_a_long_stream_is_not_read_to_its_end(
+    make_function_door: MakeDoor, settings: Any
+) -> None:
+    """It goes on to its client as it comes, after the answer was saved without it."""
+    settings.IDEMPOTENCY = {"MAX_BODY_BYTES": 25}
+    keys: list[str] = []
+
+    async def chunks() -> Any:
+        for _ in range(5):
+            keys.append((await sync_to_async(row)(door)).status)
+            yield b"x" * 10
+
+    door = make_function_door(lambda request: StreamingHttpResponse(chunks()))
+
+    async def send() -> bytes:
+        headers = {"Authorization": f"Bearer {ALICE.token}", "Idempotency-Key": door.key}
+        response: Any = await AsyncClient().post("/work/", headers=headers)
+        return b"".join([chunk async for chunk in response])
+
+    assert async_to_sync(send)() == b"x" * 50
+    assert keys == ["in_progress"] * 3 + ["completed"] * 2
 
 
 def test_a_body_of_just_the_limit_is_kept(make_door: MakeDoor, settings: Any) -> None:

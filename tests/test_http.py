@@ -198,7 +198,7 @@ def test_what_is_captured_is_what_is_replayed() -> None:
     response = HttpResponse(b"\x00\xff", status=299, headers={"X-B": "2", "Content-Type": "a/b"})
     response["X-A"] = "1"
 
-    replayed = http.replay(http.capture(response))
+    replayed = http.replay(http.capture(RequestFactory().post("/"), response))
 
     assert (replayed.status_code, replayed.content) == (299, b"\x00\xff")
     assert list(replayed.items()) == [
@@ -227,7 +227,8 @@ def test_an_announced_length_over_the_limit_is_not_read(settings: Any) -> None:
         def streaming_content(self) -> Any:
             raise AssertionError
 
-    assert http.capture(Unreadable(headers={"Content-Length": "11"})).body is None
+    unreadable = Unreadable(headers={"Content-Length": "11"})
+    assert http.capture(RequestFactory().post("/"), unreadable).body is None
 
 
 def test_the_operation_is_short_and_storable() -> None:
