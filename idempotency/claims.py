@@ -24,7 +24,14 @@ from functools import cached_property
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from django.db import DatabaseError, InterfaceError, OperationalError, connections, router
+from django.db import (
+    DatabaseError,
+    InterfaceError,
+    InternalError,
+    OperationalError,
+    connections,
+    router,
+)
 from django.db.transaction import (
     TransactionManagementError,
     atomic,
@@ -42,7 +49,9 @@ logger = logging.getLogger("idempotency")
 
 _CONFLICT = {"40001", "40P01"}
 _TIMED_OUT = {"55P03", "57014"}
-"""SQLSTATEs: serialization failure and deadlock; lock time-out and cancelled statement."""
+_READ_ONLY = "25006"
+"""SQLSTATEs: serialization failure and deadlock; lock time-out and cancelled statement; and what a
+server says that is a standby now."""
 
 _COURTESY = 0.05
 """Seconds. Nothing depends on it but how often a refused view runs once more."""
@@ -190,6 +199,15 @@ def fail(attempt: Attempt, error: str) -> None:
         logger.warning("Could not record how an attempt ended: %s", error, exc_info=True)
 
 
+def was_committed(attempt: Attempt) -> bool:
+    """Tell whether an attempt whose answer was saved was committed; False where nobody knows."""
+    row = IdempotencyKey.objects.using(database()).filter(pk=attempt.id, attempts=attempt.number)
+    try:
+        return row.filter(status=IdempotencyKey.Status.COMPLETED).exists()
+    except (DatabaseError, InterfaceError):
+        return False
+
+
 def is_conflict(error: BaseException) -> bool:
     """Tell whether PostgreSQL gave up one transaction for another: deadlock, or serialization."""
     return _sqlstate(error) in _CONFLICT
@@ -217,25 +235,30 @@ def _insert_or_read(claim: Claim) -> _Standing:
     values = (claim.ttl, claim.scope, claim.key, claim.operation, claim.fingerprints[0])
     # Twice: what was inserted or removed under the eyes of the first can be read or inserted now.
     for _ in range(2):
-        with _reachable():
+        with suppress(RequestInProgress), _reachable():
             row = _fetch(statements.CLAIM, (claim.id, *values, claim.id))
-        if row:
-            return _Standing(*row)
+            if row:
+                return _Standing(*row)
     raise RequestInProgress
 
 
 def _take_over(claim: Claim) -> _Standing | None:
     """Start a new life of an expired key; None where somebody holds its row or was faster."""
     values = (claim.ttl, claim.operation, claim.fingerprints[0], claim.id)
-    with _reachable():
+    with suppress(RequestInProgress), _reachable():
         row = _fetch(statements.TAKE_OVER, values)
-    return _Standing(*row) if row else None
+        return _Standing(*row) if row else None
+    return None
 
 
 def _lock(claim: Claim, standing: _Standing) -> Attempt | str | None:
     """Lock the row for an attempt; give its status if that is completed, None if it is held."""
-    with _reachable():
-        row = _fetch(statements.LOCK, (claim.id, standing.created_at))
+    row = None
+    try:
+        with _reachable():
+            row = _fetch(statements.LOCK, (claim.id, standing.created_at))
+    except RequestInProgress:
+        roll_back()
     if row is None:
         return None
     recorded, status = row
@@ -276,7 +299,9 @@ def _reachable() -> Iterator[None]:
     """Put what PostgreSQL says of one of our statements into the words of the contract."""
     try:
         yield
-    except (OperationalError, InterfaceError) as error:
+    except (OperationalError, InterfaceError, InternalError) as error:
+        if isinstance(error, InternalError) and _sqlstate(error) != _READ_ONLY:
+            raise
         if is_conflict(error):  # under higher isolation: somebody else was at this very row
             raise RequestInProgress from error
         raise StoreUnavailable from error

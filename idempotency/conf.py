@@ -122,8 +122,8 @@ def _is_methods(value: Any) -> bool:
     )
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 2**31
+def _is_number(value: Any, most: int) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= most
 
 
 def _is_resolver(value: Any) -> bool:
@@ -138,13 +138,16 @@ def _is_resolver(value: Any) -> bool:
 _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "METHODS": (_is_methods, "must be a list of unsafe HTTP methods in capitals"),
     "TTL": (
-        lambda value: isinstance(value, timedelta) and value > timedelta(0),
-        "must be a positive datetime.timedelta",
+        lambda value: isinstance(value, timedelta) and timedelta(0) < value < timedelta(3660),
+        "must be a positive datetime.timedelta of less than ten years",
     ),
-    "MAX_WAIT": (_is_number, "must be a number of seconds, 0 or more"),
+    "MAX_WAIT": (
+        lambda value: _is_number(value, 3600),
+        "must be a number of seconds, from 0 to an hour of them",
+    ),
     "MAX_BODY_BYTES": (
-        lambda value: _is_number(value) and isinstance(value, int),
-        "must be a whole number of bytes, 0 or more",
+        lambda value: _is_number(value, 2**30) and isinstance(value, int),
+        "must be a whole number of bytes, from 0 to the gigabyte that PostgreSQL takes",
     ),
     "STRICT": (lambda value: isinstance(value, bool), "must be True or False"),
     "TENANT": (_is_resolver, "must be a callable that takes a request, or its dotted path"),

@@ -17,7 +17,7 @@ from datetime import timedelta
 from functools import partial, wraps
 from typing import Any, TypeVar, cast, overload
 
-from asgiref.sync import async_to_sync, iscoroutinefunction, sync_to_async
+from asgiref.sync import AsyncToSync, async_to_sync, iscoroutinefunction, sync_to_async
 from django.db.transaction import atomic
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
@@ -40,7 +40,7 @@ def idempotent(
     scope: conf.Resolver | None = None,
     tenant: conf.Resolver | None = None,
     wait: float = 0,
-    store: Callable[[HttpResponseBase], bool] | None = None,
+    store: Callable[[Any], bool] | None = None,
     exception_handler: ExceptionHandler | None = None,
 ) -> Callable[[View], View]: ...
 def idempotent(view: View | None = None, /, **options: Any) -> Any:
@@ -92,12 +92,12 @@ class _Door:
     async def aserve(self, request: HttpRequest, respond: AsyncResponder) -> HttpResponseBase:
         if self.options.cover(request) or self._atomic():
             # A transaction lives on one thread. asgiref runs there what the view asks of the ORM.
-            return await sync_to_async(self.serve)(request, async_to_sync(respond))
+            return await sync_to_async(self.serve)(request, _enclosed(respond))
         request.idempotency = None  # type: ignore[attr-defined]
         try:
             return await respond(request)
         except Exception as error:
-            return self._handled(request, error)
+            return await sync_to_async(self._handled)(request, error)
 
     def serve_api_view(self, request: Any, respond: Responder) -> HttpResponseBase:
         """Answer a request of Django REST framework, whose dispatch calls the view."""
@@ -155,16 +155,38 @@ def _decorate(view: View, options: Options) -> View:
     return cast("View", decorated)
 
 
+def _enclosed(respond: AsyncResponder) -> Responder:
+    """Let an async view use the ORM on this thread while it runs, and not a moment longer.
+
+    A task that the view has left behind must not go on writing when the transaction has ended.
+    asgiref would send what it asks of the ORM to the executor outside of ours, if it saw one.
+    """
+
+    def run(request: HttpRequest) -> HttpResponseBase:
+        executors = AsyncToSync.executors
+        outside = getattr(executors, "current", None)
+        executors.current = None
+        try:
+            return async_to_sync(respond)(request)
+        finally:
+            executors.current = outside
+
+    return run
+
+
 def _is_async(view: Any) -> bool:
-    if iscoroutinefunction(view):
-        return True
+    # An async class's dispatch is a plain function that returns a coroutine.
+    return iscoroutinefunction(view) or getattr(_instance(view), "view_is_async", False)
+
+
+def _instance(view: Any) -> Any:
+    """Find the view of a class whose method method_decorator has bound with a partial."""
     while view is not None:
-        # method_decorator binds dispatch with a partial; an async class's is a plain function.
         instance = getattr(getattr(view, "func", None), "__self__", None)
-        if getattr(instance, "view_is_async", False):
-            return True
+        if instance is not None:
+            return instance
         view = getattr(view, "__wrapped__", None)
-    return False
+    return None
 
 
 def _refuse_wrong_use(view: Any) -> None:
@@ -177,7 +199,10 @@ def _refuse_wrong_use(view: Any) -> None:
         )
     if not callable(view):
         raise TypeError(f"@idempotent decorates views, and {name} cannot be called.")
-    if hasattr(view, "cls"):
+    if hasattr(view, "cls") or (
+        getattr(view, "__name__", "") == "dispatch"
+        and hasattr(_instance(view), "initialize_request")
+    ):
         raise TypeError(
             f"{name} is a view of Django REST framework, which authenticates inside, where "
             "@idempotent cannot look. Put @idempotent under @api_view, next to the function; "

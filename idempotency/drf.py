@@ -21,6 +21,7 @@ from typing import Any, ClassVar, cast
 from django.db.transaction import atomic
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
+from rest_framework.exceptions import ParseError
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
@@ -137,4 +138,7 @@ def _parse(request: Request) -> None:
     django_request = request._request
     if django_request.method != "POST" or django_request.content_type != "multipart/form-data":
         django_request.body  # noqa: B018  # reading it keeps it
-    request.data  # noqa: B018  # reading it parses it
+    try:
+        request.data  # noqa: B018  # reading it parses it
+    except (LookupError, UnicodeError) as error:  # of a charset that no text has
+        raise ParseError from error

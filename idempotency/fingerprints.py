@@ -8,13 +8,11 @@ down: the order of a JSON object's names, or the boundary of a multipart body.
 import hashlib
 import json
 from collections.abc import Iterable, Iterator
-from io import BytesIO
 from typing import Any, NoReturn
 from urllib.parse import parse_qsl
 
-from django.core.files.uploadhandler import MemoryFileUploadHandler, TemporaryFileUploadHandler
+from django.core.exceptions import BadRequest
 from django.http import HttpRequest
-from django.http.multipartparser import MultiPartParser, MultiPartParserError
 from django.utils.crypto import salted_hmac
 
 from . import conf
@@ -58,7 +56,7 @@ def _body(request: HttpRequest) -> tuple[bytes, bytes]:
             return b"json", _canonical(_JSON.decode(request.body.decode()))
         if media_type == "application/x-www-form-urlencoded":
             return b"urlencoded", _joined(_flat(_pairs(request.body.decode("latin-1"))))
-    except (ValueError, RecursionError):
+    except (KeyError, ValueError, RecursionError):
         pass  # It is not what it says: what counts then is every byte.
     return b"bytes", request.body
 
@@ -82,10 +80,14 @@ def _joined(parts: Iterable[bytes]) -> bytes:
 
 
 def _multipart(request: HttpRequest) -> bytes:
-    if request.method == "POST":
+    if request.method != "POST" or not _has_length(request):
+        # Django parses nothing then, and leaves the body to the view. So we only cut it.
+        boundary = (request.content_params or {})["boundary"].encode()
+        return _joined(request.body.split(b"--" + boundary))
+    try:
         fields, files = request.POST, request.FILES
-    else:  # Django parses forms of POST only, and leaves the stream of others to the view.
-        fields, files = _parsed(request)
+    except (LookupError, ValueError) as error:  # of a charset that no text has
+        raise BadRequest("The body cannot be decoded.") from error
     parts: list[bytes] = []
     for name, values in fields.lists():
         for value in values:
@@ -93,18 +95,12 @@ def _multipart(request: HttpRequest) -> bytes:
     for name, uploads in files.lists():
         for upload in uploads:
             parts += (b"file", _text(name), *_described(upload))
-            if files is not request.FILES:
-                upload.close()
     return _joined(parts)
 
 
-def _parsed(request: HttpRequest) -> tuple[Any, Any]:
-    body = BytesIO(request.body)
-    handlers = [MemoryFileUploadHandler(request), TemporaryFileUploadHandler(request)]
-    try:
-        return MultiPartParser(request.META, body, handlers, request.encoding).parse()
-    except MultiPartParserError as error:
-        raise ValueError(*error.args) from error
+def _has_length(request: HttpRequest) -> bool:
+    length = request.META.get("CONTENT_LENGTH") or "0"
+    return length.isdecimal() and int(length) > 0
 
 
 def _described(upload: Any) -> tuple[bytes, bytes, bytes, bytes]:

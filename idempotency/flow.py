@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, cast
 
+from asgiref.sync import iscoroutinefunction
 from django.core.handlers.exception import response_for_exception
 from django.db import connections
 from django.db.transaction import TransactionManagementError
@@ -15,7 +16,7 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 
 from . import claims, conf, http
-from .exceptions import IdempotencyError, MissingKey, TransactionConflict
+from .exceptions import IdempotencyError, MissingKey, RequestInProgress, TransactionConflict
 from .fingerprints import fingerprints
 
 Responder = Callable[[HttpRequest], HttpResponseBase]
@@ -39,7 +40,7 @@ class Options:
     scope: conf.Resolver | None = None
     tenant: conf.Resolver | None = None
     wait: float = 0
-    store: Callable[[HttpResponseBase], bool] | None = None
+    store: Callable[[Any], bool] | None = None
     exception_handler: ExceptionHandler | None = None
 
     def __post_init__(self) -> None:
@@ -51,12 +52,14 @@ class Options:
                 except ValueError as error:
                     raise ValueError(f"{option}= {error}") from None
         for option in ("scope", "tenant", "store", "exception_handler"):
-            if not callable(getattr(self, option) or callable):
-                raise TypeError(f"{option}= must be a callable, not {getattr(self, option)!r}.")
+            value = getattr(self, option)
+            if value is not None and (not callable(value) or iscoroutinefunction(value)):
+                raise TypeError(f"{option}= must be a sync callable, not {value!r}.")
 
     def cover(self, request: HttpRequest) -> bool:
         """Tell whether a request is the door's business: others run as if undecorated."""
-        if request.method not in (self.methods or conf.settings.METHODS):
+        methods = conf.settings.METHODS if self.methods is None else self.methods
+        if request.method not in methods:
             return False
         return self.required or http.KEY_HEADER in request.headers
 
@@ -92,7 +95,7 @@ class Options:
             key=key,
             fingerprints=fingerprints(request),
             operation=http.operation(request),
-            ttl=self.ttl or conf.settings.TTL,
+            ttl=conf.settings.TTL if self.ttl is None else self.ttl,
         )
 
 
@@ -103,8 +106,10 @@ def answer(request: HttpRequest, view: Responder, options: Options) -> HttpRespo
     """
     try:
         return _replay_or_run(request, view, options)
-    except IdempotencyError as error:
+    except RequestInProgress as error:
         return options.applied(request, http.problem(request, error))
+    except IdempotencyError as error:
+        return http.problem(request, error)
 
 
 def is_atomic_request() -> bool:
@@ -115,6 +120,7 @@ def is_atomic_request() -> bool:
 def _replay_or_run(request: HttpRequest, view: Responder, options: Options) -> HttpResponseBase:
     claim = options.claim(request)
     attempt = None
+    is_complete = False
     try:
         with claims.attempt(claim, wait=options.seconds_to_wait(request)) as attempt:
             if isinstance(attempt, http.Answer):
@@ -126,6 +132,7 @@ def _replay_or_run(request: HttpRequest, view: Responder, options: Options) -> H
                 _refuse_success(response)
             elif kept:
                 claims.complete(attempt, kept)
+                is_complete = True
                 return response
             else:
                 claims.roll_back()
@@ -135,21 +142,29 @@ def _replay_or_run(request: HttpRequest, view: Responder, options: Options) -> H
     except Exception as error:
         if not isinstance(attempt, claims.Attempt):
             raise
+        if is_complete and claims.was_committed(attempt):
+            raise  # a hook failed after the commit: the client sees its error, and then the answer
         error_name = type(error).__qualname__
-        handled = _handled(request, error, options)
+        handled = _handled(request, error, attempt, options)
         if handled is None:
-            claims.fail(attempt, error_name)
-            if claims.is_conflict(error):
-                raise TransactionConflict from error
             raise
         response = _rendered(handled)
         kept = http.capture(request, response) if options.keep(response) else None
     # Nothing of the view's work is left from here on.
+    _roll_back_others()
     if kept:
         claims.keep(attempt, kept)
     else:
         claims.fail(attempt, error_name)
     return response
+
+
+def _roll_back_others() -> None:
+    """Roll back with the attempt what ``ATOMIC_REQUESTS`` has opened on other databases."""
+    for alias in set(connections) - {claims.database()}:
+        connection = connections[alias]
+        if connection.settings_dict["ATOMIC_REQUESTS"] and connection.in_atomic_block:
+            connection.set_rollback(True)
 
 
 def _rendered(response: Any) -> HttpResponseBase:
@@ -169,11 +184,21 @@ def _refuse_success(response: HttpResponseBase) -> None:
         )
 
 
-def _handled(request: HttpRequest, error: Exception, options: Options) -> HttpResponseBase | None:
-    """Give the answer for an exception of the view; None to let it pass."""
-    if options.exception_handler:
-        response = options.exception_handler(request, error)
-        if response is not None:
-            return response
-    # Of what Django itself turns into an answer, this is the only kind that is kept.
-    return response_for_exception(request, error) if isinstance(error, Http404) else None
+def _handled(
+    request: HttpRequest, error: Exception, attempt: claims.Attempt, options: Options
+) -> HttpResponseBase | None:
+    """Give the answer for an exception that has rolled an attempt back; None to let it pass."""
+    _roll_back_others()
+    response = None
+    try:
+        if options.exception_handler:
+            response = options.exception_handler(request, error)
+        # Of what Django itself turns into an answer, this is the only kind that is kept.
+        if response is None and isinstance(error, Http404):
+            response = response_for_exception(request, error)
+    finally:
+        if response is None:
+            claims.fail(attempt, type(error).__qualname__)
+    if response is None and claims.is_conflict(error):
+        raise TransactionConflict from error
+    return response

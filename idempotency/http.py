@@ -18,6 +18,7 @@ from django.template import TemplateDoesNotExist
 from django.template.loader import render_to_string
 from django.urls import NoReverseMatch, reverse
 from django.utils.cache import patch_vary_headers
+from django.utils.encoding import escape_uri_path
 
 from . import conf
 from .exceptions import IdempotencyError, InvalidKey, ResponseNotKept, UnscopedCaller
@@ -50,8 +51,9 @@ _NOT_KEPT = re.compile(
     # Connection-specific: RFC 9110, section 7.6.1.
     r"|connection|keep-alive|proxy-.*|te|trailer|transfer-encoding|upgrade"
     # Of that one request, or of that one moment.
-    r"|server-timing|traceparent|tracestate|(?:x-)?(?:request|correlation|trace)-id|x-b3-.*"
-    r"|(?:x-)?ratelimit(?:-.*)?|preference-applied|idempotent-replayed",
+    r"|server-timing|traceparent|tracestate|baggage|b3|x-b3-.*|x-cloud-trace-context"
+    r"|(?:x-)?(?:request|correlation|trace)-id|x-amzn-(?:trace-id|requestid)"
+    r"|(?:x-)?rate-?limit(?:-.*)?|preference-applied|idempotent-replayed",
     re.IGNORECASE,
 )
 
@@ -100,12 +102,19 @@ def scope(
         UnscopedCaller: Nobody can tell. A scope that anonymous callers share would hand one of
             them the answer of another.
     """
-    name = caller(request) if caller else user_scope(request)
+    name = _asked(caller, request) if caller else user_scope(request)
     if tenant:
-        owner = tenant(request)
+        owner = _asked(tenant, request)
         name = f"tenant:{quote(owner, safe='')}/{name}" if owner and name else None
     if not name or len(name) > _MAX_LENGTH or not name.isprintable():
         raise UnscopedCaller
+    return name
+
+
+def _asked(resolver: conf.Resolver, request: HttpRequest) -> str | None:
+    name = resolver(request)
+    if name is not None and not isinstance(name, str):
+        raise TypeError(f"{resolver!r} must name a caller or a tenant with text, not {name!r}.")
     return name
 
 
@@ -209,7 +218,7 @@ def problem(request: HttpRequest, error: IdempotencyError) -> HttpResponse:
         "title": error.title,
         "status": error.status,
         "detail": error.detail,
-        "instance": request.path,
+        "instance": escape_uri_path(request.path),
     }
     response = _page(request, document) or JsonResponse(
         document, content_type="application/problem+json"
@@ -233,9 +242,9 @@ def problem_type(request: HttpRequest, slug: str) -> str:
 
 def _page(request: HttpRequest, document: dict[str, Any]) -> HttpResponse | None:
     offered = ["application/problem+json", "application/json", "text/html"]
-    if request.get_preferred_type(offered) != "text/html":
-        return None
     try:
+        if request.get_preferred_type(offered) != "text/html":
+            return None
         return HttpResponse(render_to_string("idempotency/problem.html", {"problem": document}))
-    except TemplateDoesNotExist:
-        return None  # the project has no engine that looks into apps
+    except (TemplateDoesNotExist, ValueError):
+        return None  # no engine looks into apps; or the Accept header makes no sense

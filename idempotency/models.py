@@ -105,7 +105,7 @@ class IdempotencyKey(models.Model):
     body = models.BinaryField(_("body"), null=True, blank=True)
     """The answer's bytes; NULL in a completed row where they were not kept."""
 
-    objects = IdempotencyKeyQuerySet.as_manager()
+    objects = models.Manager.from_queryset(IdempotencyKeyQuerySet)()
 
     class Meta:
         db_table = "idempotency_key"

@@ -16,6 +16,8 @@ WRONG: list[tuple[str, Any]] = [
     ("METHODS", [1]),
     ("TTL", 3600),
     ("TTL", timedelta(0)),
+    ("TTL", timedelta.max),
+    ("MAX_WAIT", 3601),
     ("MAX_WAIT", "5"),
     ("MAX_WAIT", -1),
     ("MAX_WAIT", True),

@@ -1,8 +1,10 @@
 """The behaviour of every door: the tables of the contract, line by line, over Django's stack."""
 
+import asyncio
 import io
 import json
 import uuid
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -11,7 +13,7 @@ from asgiref.sync import async_to_sync, sync_to_async
 from conftest import Door, MakeDoor
 from django.core.exceptions import PermissionDenied, SuspiciousOperation
 from django.core.files.uploadedfile import SimpleUploadedFile, UploadedFile
-from django.db import IntegrityError, connection, transaction
+from django.db import IntegrityError, connection, connections, transaction
 from django.http import (
     FileResponse,
     Http404,
@@ -23,7 +25,7 @@ from django.http import (
 )
 from django.template import engines
 from django.template.response import TemplateResponse
-from django.test import AsyncClient, RequestFactory, TestCase
+from django.test import AsyncClient, Client, RequestFactory, TestCase
 from django.test.client import encode_multipart
 from django.utils.decorators import method_decorator
 from django.views import View
@@ -42,6 +44,13 @@ def write() -> Payment:
     """Do what must not happen twice."""
     account = Account.objects.get(user__username="alice")
     return Payment.objects.create(account=account, amount=1, currency="EUR", card="tok_visa")
+
+
+async def write_async() -> Payment:
+    """Do the same with the async ORM, in steps."""
+    account = await Account.objects.aget(user__username="alice")
+    await Account.objects.aget(pk=account.pk)
+    return await Payment.objects.acreate(account=account, amount=1, currency="EUR", card="x")
 
 
 def created(_request: HttpRequest) -> HttpResponse:
@@ -432,6 +441,140 @@ def test_a_conflict_in_the_database_is_503_and_can_be_retried(
     assert Payment.objects.count() == 1
 
 
+def test_a_conflict_in_a_hook_after_the_commit_is_no_rollback(make_door: MakeDoor) -> None:
+    """The payment stands, so nobody is told that everything was rolled back."""
+
+    def work(request: HttpRequest) -> HttpResponse:
+        def collide() -> None:
+            with connection.cursor() as cursor:
+                cursor.execute("DO $$ BEGIN RAISE EXCEPTION USING ERRCODE = '40P01'; END $$")
+
+        transaction.on_commit(collide)
+        return created(request)
+
+    door = make_door(work)
+
+    assert [door().status_code, door().status_code] == [500, 201]
+    assert Payment.objects.count() == 1
+
+
+def test_a_failing_exception_handler_is_an_error(make_door: MakeDoor) -> None:
+    """It passes, the attempt is recorded, and nothing stays."""
+
+    def fail(_request: HttpRequest, _error: Exception) -> HttpResponse:
+        raise LookupError
+
+    def work(request: HttpRequest) -> HttpResponse:
+        write()
+        raise ZeroDivisionError
+
+    door = make_door(work, exception_handler=fail)
+
+    assert [door().status_code, door().status_code] == [500, 500]
+    assert (row(door).attempts, row(door).last_error) == (2, "ZeroDivisionError")
+    assert Payment.objects.count() == 0
+
+
+@pytest.mark.parametrize("key", ["k", ""])
+def test_the_exception_handler_may_use_the_orm(make_door: MakeDoor, key: str) -> None:
+    """With a key and without one, sync and async."""
+
+    def look(_request: HttpRequest, _error: Exception) -> HttpResponse:
+        return HttpResponse(str(Payment.objects.count()), status=402)
+
+    def work(request: HttpRequest) -> HttpResponse:
+        raise Refused
+
+    door = make_door(work, exception_handler=look)
+    door.key = key
+
+    assert (door().status_code, door().content) == (402, b"0")
+
+
+@pytest.fixture
+def other_database(alice: Account) -> Iterator[str]:
+    """Give a second alias, with ATOMIC_REQUESTS: another connection to the test database."""
+    alias = "other"
+    connections.settings[alias] = {**connection.settings_dict, "ATOMIC_REQUESTS": True}
+    yield alias
+    connections[alias].close()
+    del connections[alias]
+    del connections.settings[alias]
+
+
+@pytest.mark.parametrize("error", [Http404, Refused, None])
+def test_what_atomic_requests_opened_elsewhere_is_rolled_back_too(
+    make_function_door: MakeDoor, other_database: str, error: type[Exception] | None
+) -> None:
+    """The door turns an exception into an answer, so Django would commit there."""
+
+    def work(request: HttpRequest) -> HttpResponse:
+        account = Account.objects.using(other_database).get(user__username="alice")
+        account.token = "changed"
+        account.save()
+        if error:
+            raise error
+        return HttpResponse(status=503)
+
+    def refuse(_request: HttpRequest, error: Exception) -> HttpResponse | None:
+        return HttpResponse(status=402) if isinstance(error, Refused) else None
+
+    door = make_function_door(work, exception_handler=refuse)
+
+    assert door().status_code >= 400
+    assert Account.objects.get(user__username="alice").token == ALICE.token
+
+
+class SyncMiddleware:
+    """A middleware that knows no async, as many do."""
+
+    async_capable = False
+
+    def __init__(self, get_response: Any) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        response: HttpResponse = self.get_response(request)
+        return response
+
+
+@pytest.mark.parametrize("middleware", [[], ["test_decorators.SyncMiddleware"]])
+@pytest.mark.parametrize("client", [Client, AsyncClient])
+def test_what_an_async_view_leaves_behind_writes_nothing(
+    alice: Account, serve: Callable[[Any], None], settings: Any, middleware: list[str], client: Any
+) -> None:
+    """A task that goes on when the view has failed finds no database outside its transaction."""
+    settings.MIDDLEWARE = [*middleware, *settings.MIDDLEWARE]
+    fails = iter([True, False])
+
+    async def notify() -> None:
+        await Account.objects.aget(user__username="alice")
+        if next(fails):
+            raise ConnectionError
+
+    @idempotent
+    async def view(request: HttpRequest) -> HttpResponse:
+        await asyncio.gather(write_async(), notify())
+        return HttpResponse(status=201)
+
+    serve(view)
+
+    async def send_and_idle() -> int:
+        headers = {"Authorization": f"Bearer {ALICE.token}", "Idempotency-Key": "k"}
+        response = await AsyncClient(raise_request_exception=False).post("/work/", headers=headers)
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        await asyncio.gather(*tasks, return_exceptions=True)
+        return int(response.status_code)
+
+    def send() -> int:
+        if client is AsyncClient:
+            return async_to_sync(send_and_idle)()
+        return Door(view, key="k")().status_code  # type: ignore[no-any-return]
+
+    assert (send(), Payment.objects.count()) == (500, 0)
+    assert (send(), Payment.objects.count()) == (201, 1)
+
+
 # Bodies
 
 
@@ -474,7 +617,8 @@ def test_headers_of_the_moment_are_not_kept(make_door: MakeDoor) -> None:
         response = HttpResponseRedirect("/next/?a=1")
         for name in ("X-Zebra", "X-Request-ID", "RateLimit", "X-RateLimit-Remaining", "Date"):
             response[name] = "1"
-        response["Server-Timing"] = response["traceparent"] = "1"
+        for name in ("Server-Timing", "traceparent", "b3", "X-Rate-Limit-Left", "X-Amzn-Trace-Id"):
+            response[name] = "1"
         response["A-Header"] = "ünïcode 💶"
         response.set_cookie("session", "secret")
         return response
@@ -665,6 +809,14 @@ def test_methods_can_be_chosen_per_view(make_door: MakeDoor) -> None:
     assert Payment.objects.count() == 3
 
 
+def test_no_methods_are_no_methods(make_door: MakeDoor) -> None:
+    """An empty choice is a choice: nothing is covered."""
+    door = make_door(created, methods=[])
+
+    assert [door().status_code, door().status_code] == [201, 201]
+    assert Payment.objects.count() == 2
+
+
 def test_a_required_key_is_required(make_door: MakeDoor) -> None:
     """Without it the view does not run."""
     door = make_door(created, required=True)
@@ -765,10 +917,12 @@ def test_a_multipart_retry_may_have_another_boundary(make_door: MakeDoor, method
         (b"", "multipart/form-data"),
         (b"x", "multipart/form-data; boundary="),
         (b"--x\r\n", "multipart/form-data; boundary=x"),
+        (b"--x--", "multipart/form-data; boundary=x; charset=hex"),
+        (b"--x--", "multipart/form-data; boundary=x; charset=idna"),
         (b"a=1&" * 2000, "application/x-www-form-urlencoded"),
         (b"x" * 3_000_000, "application/octet-stream"),
     ],
-    ids=["no-boundary", "empty-boundary", "cut-off", "many-fields", "large"],
+    ids=["no-boundary", "empty-boundary", "cut-off", "hex", "idna", "many-fields", "large"],
 )
 def test_a_body_that_django_refuses_is_refused(
     make_door: MakeDoor, body: bytes, media_type: str
@@ -952,6 +1106,18 @@ def test_an_unreachable_store_stops_the_view(
     assert door().status_code == 201
 
 
+def test_a_store_that_cannot_be_written_stops_the_view(make_function_door: MakeDoor) -> None:
+    """After a failover the old connection may lead to a standby."""
+    door = make_function_door(created)
+    with connection.cursor() as cursor:
+        cursor.execute("SET default_transaction_read_only = on")
+        response = door()
+        cursor.execute("SET default_transaction_read_only = off")
+
+    assert (response.status_code, problem(response)) == (503, "store-unavailable")
+    assert door().status_code == 201
+
+
 def test_people_get_a_page(make_door: MakeDoor) -> None:
     """A browser is told the same facts as a program, in a page; the media type decides."""
     door = make_door(created, required=True)
@@ -1033,6 +1199,7 @@ def test_what_cannot_be_called_is_refused() -> None:
         ({"wait": -1}, "wait= must be"),
         ({"wait": True}, "wait= must be"),
         ({"scope": "user"}, "scope= must be"),
+        ({"scope": write_async}, "scope= must be"),
         ({"tenant": "user"}, "tenant= must be"),
         ({"store": True}, "store= must be"),
         ({"exception_handler": 402}, "exception_handler= must be"),

@@ -11,6 +11,7 @@ from django.core.cache import cache
 from django.db import connection, transaction
 from django.http import HttpRequest, HttpResponse
 from django.test import Client
+from django.utils.decorators import method_decorator
 from rest_framework import serializers
 from rest_framework.decorators import action, api_view
 from rest_framework.exceptions import APIException
@@ -346,6 +347,35 @@ def test_above_api_view_the_decorator_is_refused() -> None:
 
 
 # Classes
+
+
+def test_decorating_dispatch_of_a_framework_class_is_refused(
+    alice: Account, serve: Callable[[Any], None]
+) -> None:
+    """It would run before the framework knows who is calling; loudly, with the sentence."""
+
+    @method_decorator(idempotent, name="dispatch")
+    class Wrong(APIView):
+        def post(self, request: Any) -> Response:
+            return respond(request)
+
+    view = Wrong.as_view()
+    serve(view)
+
+    with pytest.raises(TypeError, match="IdempotencyMixin"):
+        send_raising(Door(view))
+    assert Payment.objects.count() == 0
+
+
+def test_a_charset_that_no_text_has_is_refused(
+    make_framework_door: MakeFrameworkDoor,
+) -> None:
+    """A 400, where the framework alone would fail."""
+    door = make_framework_door(respond)
+
+    response = door(b"--x--", Content_Type="multipart/form-data; boundary=x; charset=hex")
+
+    assert response.status_code in {201, 400}
 
 
 def test_the_mixin_must_come_first() -> None:

@@ -300,6 +300,37 @@ def test_the_body_stays_readable() -> None:
     assert form.POST["b"] == "2"
 
 
+def chunked(boundary: str, content: bytes) -> HttpRequest:
+    """Give a multipart POST without a length, as ASGI servers hand over a chunked one."""
+    request = multipart(boundary, file=upload(content))
+    del request.META["CONTENT_LENGTH"]
+    return request
+
+
+def test_a_chunked_multipart_body_counts() -> None:
+    """Django parses nothing without a length, but the view can read the body."""
+    first = fingerprints(chunked("aaa", b"x"))
+
+    assert fingerprints(chunked("bbb", b"x")) == first
+    assert fingerprints(chunked("aaa", b"y")) != first
+
+
+def test_what_django_would_not_tell_apart_counts_where_the_view_parses() -> None:
+    """All but the boundary itself, byte by byte."""
+    name = b'Content-Disposition: form-data; name="a"\r\n'
+    bodies = [
+        b"--x\r\n" + name + b"\r\n\xff\r\n--x--",
+        b"--x\r\n" + name + b"\r\n\xfe\r\n--x--",
+        b"--x\r\n" + name + b"Content-Type: a/b\r\n\r\n\xff\r\n--x--",
+        b"--x\r\n\r\n\xff\r\n--x--",
+        b"preamble--x\r\n" + name + b"\r\n\xff\r\n--x--",
+        b"--x\r\n" + name + b"\r\n\xff\r\n--x--epilogue",
+    ]
+    media_type = "multipart/form-data; boundary=x"
+
+    assert len({of(body, media_type, method="PATCH") for body in bodies}) == len(bodies)
+
+
 def test_a_broken_multipart_body_of_patch_counts_byte_by_byte() -> None:
     """Django parses POST only; of other methods the view decides what is an error."""
     media_type = "multipart/form-data; boundary=x"

@@ -1,5 +1,6 @@
 """The wire: keys, scopes, captured responses and problems. No database."""
 
+import json
 import string
 from typing import Any
 
@@ -166,6 +167,12 @@ def test_joined_scopes_never_collide(tenant: str, caller: str, tenant2: str, cal
     assert (first == second) == ((tenant, caller) == (tenant2, caller2))
 
 
+def test_a_resolver_must_give_text() -> None:
+    """Anything else is a mistake of the project, not of the caller."""
+    with pytest.raises(TypeError, match="with text, not 17"):
+        http.scope(RequestFactory().post("/"), lambda request: 17)  # type: ignore[arg-type,return-value]
+
+
 # Preferences
 
 
@@ -284,6 +291,34 @@ def test_problem_types_are_absolute_and_resolve(client: Any) -> None:
         uri = http.problem_type(RequestFactory().get("/"), error.slug)
         assert uri == f"http://testserver/idempotency/policy/#{error.slug}"
         assert f'id="{error.slug}"' in page.content.decode()
+
+
+def test_an_accept_header_that_makes_no_sense_gets_the_document() -> None:
+    """Whatever is sent, the problem is told."""
+    request = RequestFactory().post("/", headers={"Accept": "text/html;q*=foo''%41"})
+
+    response = http.problem(request, exceptions.MissingKey())
+
+    assert response.headers["Content-Type"] == "application/problem+json"
+
+
+def test_the_instance_is_a_uri_reference() -> None:
+    """RFC 9457, section 3.1.5: so the path is escaped again."""
+    request = RequestFactory().post("/caf%C3%A9%20x%3Fa%23b/")
+
+    document = json.loads(http.problem(request, exceptions.MissingKey()).content)
+
+    assert document["instance"] == "/caf%C3%A9%20x%3Fa%23b/"
+
+
+def test_the_policy_needs_no_templates(client: Any, settings: Any) -> None:
+    """A project without a template engine serves it as plain text."""
+    settings.TEMPLATES = []
+
+    page = client.get("/idempotency/policy/")
+
+    assert (page.status_code, page.headers["Content-Type"]) == (200, "text/plain; charset=utf-8")
+    assert b"key-reused (422)" in page.content
 
 
 def test_the_policy_page_reads_the_live_settings(client: Any, settings: Any) -> None:
