@@ -99,6 +99,11 @@ def secrets() -> list[str | bytes]:
     return [django_settings.SECRET_KEY, *django_settings.SECRET_KEY_FALLBACKS]
 
 
+def tenant() -> Resolver | None:
+    """Give the resolver of the setting ``TENANT``."""
+    return resolver(settings.TENANT) if settings.TENANT else None
+
+
 def resolver(value: Resolver | str) -> Resolver:
     """Import a resolver that is given as a dotted path."""
     if callable(value):

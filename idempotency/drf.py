@@ -27,6 +27,15 @@ from rest_framework.views import APIView
 
 from . import claims, http
 from .flow import Options, Responder, answer, is_atomic_request
+from .views import key_status
+
+
+class KeyStatusView(APIView):
+    """The status of one of the caller's keys, to callers the framework authenticates."""
+
+    def get(self, request: Request, key: str) -> HttpResponseBase:
+        """See `idempotency.views.key_status`."""
+        return key_status(request._request, key)
 
 
 class IdempotencyMixin:

@@ -62,6 +62,17 @@ class UnscopedCaller(IdempotencyError):
     title = "Idempotency-Key needs a known caller"
 
 
+class UnknownKey(IdempotencyError):
+    """The caller has no such idempotency key: it was never sent, or it has expired.
+
+    A request with it would be processed as new.
+    """
+
+    status = 404
+    slug = "unknown-key"
+    title = "Idempotency-Key is unknown"
+
+
 class KeyReused(IdempotencyError):
     """This Idempotency-Key was first sent with another request.
 

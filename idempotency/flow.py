@@ -89,9 +89,8 @@ class Options:
         key = http.idempotency_key(request)
         if key is None:
             raise MissingKey
-        tenant = self.tenant or conf.settings.TENANT
         return claims.Claim(
-            scope=http.scope(request, self.scope, conf.resolver(tenant) if tenant else None),
+            scope=http.scope(request, self.scope, self.tenant or conf.tenant()),
             key=key,
             fingerprints=fingerprints(request),
             operation=http.operation(request),

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from typing import Any, ClassVar, Self
 from uuid import UUID
 
-from django.db import models
+from django.db import models, router
 from django.db.models import F, Func, Q, Value
+from django.db.models.expressions import RawSQL
 from django.db.models.functions import Cast, Length, Now
 from django.utils.translation import gettext_lazy as _
 
@@ -34,12 +35,36 @@ _DIGEST = Cast(Func(_HALF_HASH, Value("hex"), function="encode"), models.UUIDFie
 """`IdempotencyKey.digest` as the database computes it, whatever its own encoding is."""
 
 
+_IS_RUNNING = RawSQL(  # made of constants
+    "EXISTS (SELECT FROM pg_locks WHERE locktype = 'transactionid' AND granted"
+    " AND transactionid = idempotency_key.xmax)",
+    (),
+    output_field=models.BooleanField(),
+)
+"""Whether the transaction that locked the row last is going on."""
+
+
 class IdempotencyKeyQuerySet(models.QuerySet["IdempotencyKey"]):
     """The verbs on many keys."""
 
     def expired(self) -> Self:
         """Keys past their time by the database's clock: the protocol treats them as never seen."""
         return self.filter(expires_at__lte=Now())
+
+    def with_running(self) -> Self:
+        """Annotate ``is_running``: whether somebody holds the row's lock now.
+
+        It reads who locked the row last, and whether that transaction is going on. Trying the
+        lock itself would tell as much, but turn away a request that came just then.
+        """
+        return self.annotate(is_running=_IS_RUNNING)
+
+    def find(self, scope: str, key: str) -> "IdempotencyKey | None":
+        """Give the key, with ``is_running``, from the database that writes; None if not there."""
+        row = self.using(router.db_for_write(self.model)).filter(
+            pk=self.model.digest(scope, key), expires_at__gt=Now()
+        )
+        return row.with_running().defer("headers", "body").first()
 
 
 class IdempotencyKey(models.Model):
@@ -101,6 +126,9 @@ class IdempotencyKey(models.Model):
 
     headers = models.JSONField(_("headers"), null=True, blank=True)
     """The answer's headers: a list of [name, value], in order."""
+
+    is_running: bool
+    """Annotated by `IdempotencyKeyQuerySet.with_running`."""
 
     body = models.BinaryField(_("body"), null=True, blank=True)
     """The answer's bytes; NULL in a completed row where they were not kept."""

@@ -6,4 +6,7 @@ from . import views
 
 app_name = "idempotency"
 
-urlpatterns = [path("policy/", views.policy, name="policy")]
+urlpatterns = [
+    path("keys/<path:key>/", views.key_status, name="key-status"),
+    path("policy/", views.policy, name="policy"),
+]

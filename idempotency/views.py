@@ -1,14 +1,47 @@
-"""The page that every problem's ``type`` resolves to."""
+"""What clients may look at: the state of their own keys, and the policy that errors link to."""
 
 from typing import Any
 
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 from django.template import TemplateDoesNotExist
+from django.utils.cache import add_never_cache_headers
 from django.views.decorators.http import require_safe
 
-from . import conf
-from .exceptions import IdempotencyError
+from . import conf, http
+from .exceptions import IdempotencyError, UnknownKey
+from .models import IdempotencyKey
+
+
+@require_safe
+def key_status(request: HttpRequest, key: str, scope: conf.Resolver | None = None) -> HttpResponse:
+    """Tell the caller how the request with one of their keys stands.
+
+    Unknown, expired and other people's keys are 404 alike. ``running`` is false where an attempt
+    ended without an answer: the same request may be sent again, and will be processed.
+
+    Args:
+        scope: Resolver of who is calling, for keys of views that have one of their own.
+    """
+    try:
+        found = IdempotencyKey.objects.find(http.scope(request, scope, conf.tenant()), key)
+        if found is None:
+            raise UnknownKey
+    except IdempotencyError as error:
+        return http.problem(request, error)
+    response = JsonResponse(
+        {
+            "key": found.key,
+            "status": found.status,
+            "running": found.is_running,
+            "status_code": found.status_code,
+            "attempts": found.attempts,
+            "first_seen": found.created_at,
+            "expires": found.expires_at,
+        }
+    )
+    add_never_cache_headers(response)
+    return response
 
 
 @require_safe

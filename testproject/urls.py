@@ -9,6 +9,7 @@ router = DefaultRouter()
 router.register("payments", api.PaymentViewSet, basename="api-payment")
 
 urlpatterns = [
+    path("api/keys/<path:key>/", api.PaymentKeyStatusView.as_view(), name="api-key-status"),
     path("api/", include(router.urls)),
     path("payments/", views.create_payment, name="create-payment"),
     path("payments/<int:pk>/", views.payment_detail, name="payment-detail"),

@@ -18,8 +18,9 @@ LEVELS = [
 ]
 """From the doors down to the floor. A room may import from the levels below its own."""
 
-WITHIN_DOORS = {("apps", "checks"), ("urls", "views"), ("decorators", "drf")}
-"""Wiring; and the one decorator opens both doors, importing the framework's when that calls it."""
+WITHIN_DOORS = {("apps", "checks"), ("urls", "views"), ("drf", "views"), ("decorators", "drf")}
+"""Wiring; the framework's way to the same page; and one decorator opens both doors, importing the
+framework's when that calls it."""
 
 ONLY_ROOM = {
     "django.conf": {"conf"},

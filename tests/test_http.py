@@ -263,6 +263,7 @@ def test_the_contract_has_these_errors() -> None:
         ("missing-key", 400, None),
         ("invalid-key", 400, None),
         ("unscoped-caller", 400, None),
+        ("unknown-key", 404, None),
         ("key-reused", 422, None),
         ("request-in-progress", 409, 1),
         ("response-not-kept", 409, None),

@@ -15,7 +15,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.viewsets import GenericViewSet
 
-from idempotency.drf import IdempotencyMixin
+from idempotency.drf import IdempotencyMixin, KeyStatusView
 
 from .models import Account, Payment
 from .payments import CARDS, Order, PaymentRefused, answer, refund, take
@@ -88,3 +88,9 @@ class PaymentViewSet(IdempotencyMixin, ListModelMixin, RetrieveModelMixin, Gener
         except PaymentRefused as error:
             raise Refused(str(error)) from error
         return Response(self.get_serializer(payment).data)
+
+
+class PaymentKeyStatusView(KeyStatusView):
+    """How the request with one of the caller's keys stands: ``GET /api/keys/<key>/``."""
+
+    authentication_classes = (AccountTokenAuthentication,)
