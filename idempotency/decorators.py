@@ -12,12 +12,14 @@ skips only the view. A class is decorated with ``method_decorator(idempotent, na
 """
 
 from collections.abc import Awaitable, Callable, Collection
+from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial, wraps
 from typing import Any, TypeVar, cast, overload
 
-from asgiref.sync import AsyncToSync, async_to_sync, iscoroutinefunction, sync_to_async
+from asgiref.sync import async_to_sync, iscoroutinefunction, sync_to_async
+from django.db import connections
 from django.db.transaction import atomic
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
@@ -155,23 +157,49 @@ def _decorate(view: View, options: Options) -> View:
     return cast("View", decorated)
 
 
-def _enclosed(respond: AsyncResponder) -> Responder:
-    """Let an async view use the ORM on this thread while it runs, and not a moment longer.
+class _Span:
+    """The time in which an async view runs."""
 
-    A task that the view has left behind must not go on writing when the transaction has ended.
-    asgiref would send what it asks of the ORM to the executor outside of ours, if it saw one.
+    is_over = False
+
+
+_span: ContextVar[_Span | None] = ContextVar("idempotency_span", default=None)
+"""The span of the view that started the current task; it goes with the task wherever that goes."""
+
+
+def _enclosed(respond: AsyncResponder) -> Responder:
+    """Let an async view, and the tasks it starts, use the database while it runs and no longer.
+
+    A task that the view leaves behind would go on writing when the transaction has ended: what it
+    writes then is not undone by a rollback, and is written again by a retry.
     """
 
-    def run(request: HttpRequest) -> HttpResponseBase:
-        executors = AsyncToSync.executors
-        outside = getattr(executors, "current", None)
-        executors.current = None
+    async def within_span(request: HttpRequest) -> HttpResponseBase:
+        span = _Span()
+        token = _span.set(span)
         try:
-            return async_to_sync(respond)(request)
+            return await respond(request)
         finally:
-            executors.current = outside
+            span.is_over = True
+            _span.reset(token)
+
+    def run(request: HttpRequest) -> HttpResponseBase:
+        wrappers = connections[claims.database()].execute_wrappers
+        if _refuse_late_query not in wrappers:
+            wrappers.append(_refuse_late_query)
+        return async_to_sync(within_span)(request)
 
     return run
+
+
+def _refuse_late_query(execute: Any, *query: Any) -> Any:
+    span = _span.get()
+    if span and span.is_over:
+        raise RuntimeError(
+            "A task uses the database after the idempotent view that started it has ended, and "
+            "with it the transaction. Await every task that the view starts."
+        )
+    return execute(*query)
 
 
 def _is_async(view: Any) -> bool:
