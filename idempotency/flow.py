@@ -135,6 +135,7 @@ def _replay_or_run(request: HttpRequest, view: Responder, options: Options) -> H
                 return response
             else:
                 claims.roll_back()
+        _roll_back_others()
         error_name = f"HTTP {response.status_code}"
     except IdempotencyError:
         raise
@@ -150,7 +151,6 @@ def _replay_or_run(request: HttpRequest, view: Responder, options: Options) -> H
         response = _rendered(handled)
         kept = http.capture(request, response) if options.keep(response) else None
     # Nothing of the view's work is left from here on.
-    _roll_back_others()
     if kept:
         claims.keep(attempt, kept)
     else:

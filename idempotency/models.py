@@ -35,7 +35,7 @@ _DIGEST = Cast(Func(_HALF_HASH, Value("hex"), function="encode"), models.UUIDFie
 """`IdempotencyKey.digest` as the database computes it, whatever its own encoding is."""
 
 
-_IS_RUNNING = RawSQL(  # made of constants
+_IS_RUNNING = RawSQL(
     "EXISTS (SELECT FROM pg_locks WHERE locktype = 'transactionid' AND granted"
     " AND transactionid = idempotency_key.xmax)",
     (),
@@ -127,11 +127,11 @@ class IdempotencyKey(models.Model):
     headers = models.JSONField(_("headers"), null=True, blank=True)
     """The answer's headers: a list of [name, value], in order."""
 
-    is_running: bool
-    """Annotated by `IdempotencyKeyQuerySet.with_running`."""
-
     body = models.BinaryField(_("body"), null=True, blank=True)
     """The answer's bytes; NULL in a completed row where they were not kept."""
+
+    is_running: bool
+    """Annotated by `IdempotencyKeyQuerySet.with_running`."""
 
     objects = models.Manager.from_queryset(IdempotencyKeyQuerySet)()
 

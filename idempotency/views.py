@@ -55,8 +55,5 @@ def policy(request: HttpRequest) -> HttpResponse:
     try:
         return render(request, "idempotency/policy.html", context)
     except TemplateDoesNotExist:  # the project has no engine that looks into apps
-        problems = [(kind.slug, kind.status, kind.detail) for kind in context["problems"]]
-        return HttpResponse(
-            "\n\n".join(f"{slug} ({status})\n{detail}" for slug, status, detail in problems),
-            content_type="text/plain; charset=utf-8",
-        )
+        paragraphs = (f"{it.slug} ({it.status})\n{it.detail}" for it in context["problems"])
+        return HttpResponse("\n\n".join(paragraphs), content_type="text/plain; charset=utf-8")

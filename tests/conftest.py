@@ -231,7 +231,7 @@ class Door:
     key: str = field(default_factory=lambda: str(uuid.uuid4()))
 
     def __call__(self, data: Any = None, *, method: str = "POST", **headers: str) -> Any:
-        """Send a request with the door's key; ``Idempotency_Key=""``-like names are headers."""
+        """Send a request with the door's key; keywords are headers, as in ``Accept="a/b"``."""
         sent = {"Idempotency-Key": self.key} if self.key else {}
         if self.token:
             sent["Authorization"] = f"Bearer {self.token}"
@@ -247,7 +247,7 @@ MakeDoor = Callable[..., Door]
 
 @pytest.fixture
 def serve(settings: Any) -> Iterator[Callable[[Any], None]]:
-    """Serve a view at /work/ and /work/<n>/, and the app's own pages."""
+    """Serve a view at /work/ and at /other/, and nothing else."""
 
     def serve_view(view: Any) -> None:
         urlconf = types.ModuleType("urlconf_of_one_test")
