@@ -19,8 +19,8 @@ A first request takes nine steps; ``flow.py`` reads in their order:
 5.  Open the business transaction and lock the row; whoever finds it locked answers 409.
 6.  The lock comes with a look at the row: it must still be this attempt's.
 7.  Run the view and render its response.
-8.  Save the answer in the row.
-9.  COMMIT: effects and answer together.
+8.  Save the answer in the row;
+9.  and, in the same round trip, COMMIT: effects and answer together.
 
 The rooms, each importing only from the lines below its own:
 

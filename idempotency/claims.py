@@ -26,6 +26,7 @@ from uuid import UUID
 
 from django.db import (
     DatabaseError,
+    DataError,
     InterfaceError,
     InternalError,
     OperationalError,
@@ -50,8 +51,9 @@ logger = logging.getLogger("idempotency")
 _CONFLICT = {"40001", "40P01"}
 _TIMED_OUT = {"55P03", "57014"}
 _READ_ONLY = "25006"
-"""SQLSTATEs: serialization failure and deadlock; lock time-out and cancelled statement; and what a
-server says that is a standby now."""
+_DIVISION_BY_ZERO = "22012"
+"""SQLSTATEs: serialization failure and deadlock; lock time-out and cancelled statement; what a
+server says that is a standby now; and see ``statements.COMPLETE``."""
 
 _COURTESY = 0.05
 """Seconds. Nothing depends on it but how often a refused view runs once more."""
@@ -117,8 +119,8 @@ def database() -> str:
 def attempt(claim: Claim, *, wait: float = 0) -> Iterator[Attempt | Answer]:
     """Give the key's answer if it has one; else open the transaction for an attempt at it.
 
-    The block is the transaction. Leave it after `complete` to commit, after `roll_back` or with
-    an exception to roll back.
+    The block is the transaction. Leave it after `complete`, which commits; or after `roll_back` or
+    with an exception, to roll back.
 
     Args:
         wait: Most seconds to wait for somebody else's attempt to end.
@@ -156,16 +158,25 @@ def attempt(claim: Claim, *, wait: float = 0) -> Iterator[Attempt | Answer]:
 
 
 def complete(attempt: Attempt, answer: Answer) -> None:
-    """Save the answer, to be committed with the attempt's transaction.
+    """Save the answer, and commit it with all that the attempt's transaction did.
 
     Raises:
         TransactionManagementError: The transaction is not the attempt's any more.
     """
-    if not _fetch(statements.COMPLETE, _saved(attempt, answer)):
+    connection: Any = connections[database()]
+    sql = statements.COMPLETE
+    if not connection.savepoint_ids and not connection.features.uses_server_side_binding:
+        # One round trip for both. Django's own COMMIT then finds nothing to do, and sends nothing.
+        sql += "; COMMIT"
+    try:
+        _fetch(sql, _saved(attempt, answer))
+    except DataError as error:
+        if _sqlstate(error) != _DIVISION_BY_ZERO:
+            raise
         raise TransactionManagementError(
             "The view ended the transaction it ran in, so its work and its answer cannot be "
             "committed together. Let it use atomic() blocks only, and leave the connection open."
-        )
+        ) from error
 
 
 def is_rolled_back() -> bool:

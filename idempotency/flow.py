@@ -119,7 +119,7 @@ def is_atomic_request() -> bool:
 def _replay_or_run(request: HttpRequest, view: Responder, options: Options) -> HttpResponseBase:
     claim = options.claim(request)
     attempt = None
-    is_complete = False
+    is_committing = False
     try:
         with claims.attempt(claim, wait=options.seconds_to_wait(request)) as attempt:
             if isinstance(attempt, http.Answer):
@@ -130,8 +130,8 @@ def _replay_or_run(request: HttpRequest, view: Responder, options: Options) -> H
             if claims.is_rolled_back():
                 _refuse_success(response)
             elif kept:
+                is_committing = True
                 claims.complete(attempt, kept)
-                is_complete = True
                 return response
             else:
                 claims.roll_back()
@@ -142,7 +142,7 @@ def _replay_or_run(request: HttpRequest, view: Responder, options: Options) -> H
     except Exception as error:
         if not isinstance(attempt, claims.Attempt):
             raise
-        if is_complete and claims.was_committed(attempt):
+        if is_committing and claims.was_committed(attempt):
             raise  # a hook failed after the commit: the client sees its error, and then the answer
         error_name = type(error).__qualname__
         handled = _handled(request, error, attempt, options)

@@ -70,8 +70,9 @@ _SAVE = """
      WHERE {} RETURNING 1
 """
 
-# Under the lock, in the transaction of the view's own work.
-COMPLETE = _SAVE.format(_MINE)
+# Under the lock, in the transaction of the view's own work. Where the row is not the attempt's any
+# more, the division fails, and with it a COMMIT that was sent along.
+COMPLETE = f"WITH saved AS ({_SAVE.format(_MINE)}) SELECT 1 / count(*) FROM saved"
 
 # After a rollback, when the lock is gone.
 KEEP = _SAVE.format(_MINE_AND_FREE)

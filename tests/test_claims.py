@@ -2,6 +2,7 @@
 
 import uuid
 from datetime import timedelta
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from support import eventually, threads, waiting_for_a_lock
 from idempotency import claims, exceptions
 from idempotency.http import Answer
 from idempotency.models import IdempotencyKey
+from testproject.shop.models import Account
 
 ANSWER = Answer(201, (("A", "b"), ("A", "c")), b"\x00\xff")
 
@@ -86,18 +88,52 @@ def test_the_claim_is_committed_before_the_attempt_runs() -> None:
         claims.roll_back()
 
 
-@pytest.mark.usefixtures("committed")
-def test_an_answer_and_its_effects_are_committed_together() -> None:
-    """Until the commit nobody sees the answer; after a rollback there never was one."""
+def test_an_answer_and_its_effects_are_committed_together(alice: Account) -> None:
+    """Until the answer is saved nobody sees the effects; then all see both at once."""
     mine = claim()
+
+    def seen() -> tuple[str, Decimal]:
+        return row(mine).status, Account.objects.get(pk=alice.pk).balance
 
     with threads() as start:
         with claims.attempt(mine) as attempt:
             assert isinstance(attempt, claims.Attempt)
+            Account.objects.update(balance=1)
+            assert start(seen).result() == ("in_progress", 1000)
             claims.complete(attempt, ANSWER)
-            assert start(row, mine).result().status == "in_progress"
-            claims.roll_back()
-        assert row(mine).status == "in_progress"
+        assert start(seen).result() == ("completed", 1)
+
+
+@pytest.mark.usefixtures("committed")
+def test_the_answer_travels_with_the_commit() -> None:
+    """Saving and committing are one round trip: the commit that Django asks for sends nothing."""
+    mine = claim()
+
+    with threads() as start, claims.attempt(mine) as attempt:
+        assert isinstance(attempt, claims.Attempt)
+        claims.complete(attempt, ANSWER)
+        assert start(row, mine).result().status == "completed"
+
+
+@pytest.mark.usefixtures("committed")
+def test_the_commit_stays_djangos_where_binding_is_the_servers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A statement with parameters of the protocol's own cannot bring another one along."""
+    mine = claim()
+    options = connection.settings_dict["OPTIONS"] | {"server_side_binding": True}
+    monkeypatch.setitem(connection.settings_dict, "OPTIONS", options)
+
+    with threads() as start:
+
+        def answered() -> None:
+            with claims.attempt(mine) as attempt:
+                assert isinstance(attempt, claims.Attempt)
+                claims.complete(attempt, ANSWER)
+                assert start(row, mine).result().status == "in_progress"
+
+        start(answered).result()
+    assert row(mine).status == "completed"
 
 
 @pytest.mark.usefixtures("committed")
@@ -126,7 +162,7 @@ def test_the_statements_of_each_outcome(make_function_door: MakeDoor) -> None:
             door()
         return [query["sql"].split()[0] for query in queries]
 
-    assert statements() == ["WITH", "BEGIN", "SELECT", "UPDATE", "COMMIT"]
+    assert statements() == ["WITH", "BEGIN", "SELECT", "WITH", "COMMIT"]
     assert statements() == ["WITH"]
 
     door.key = "another"
