@@ -1,6 +1,6 @@
 """Wiring: the app's name, and its start-up checks."""
 
-from django.apps import AppConfig
+from django.apps import AppConfig, apps
 from django.core import checks
 
 
@@ -15,3 +15,5 @@ class IdempotencyConfig(AppConfig):
 
         checks.register(our_checks.check_settings)
         checks.register(our_checks.check_database)
+        if apps.is_installed("drf_spectacular"):
+            from . import openapi  # noqa: F401, PLC0415  # importing it registers it

@@ -34,7 +34,10 @@ class KeyStatusView(APIView):
     """The status of one of the caller's keys, to callers the framework authenticates."""
 
     def get(self, request: Request, key: str) -> HttpResponseBase:
-        """See `idempotency.views.key_status`."""
+        """Tell how the request with one of the caller's keys stands.
+
+        Unknown, expired and other people's keys are 404 alike.
+        """
         return key_status(request._request, key)
 
 

@@ -56,12 +56,19 @@ class Options:
             if value is not None and (not callable(value) or iscoroutinefunction(value)):
                 raise TypeError(f"{option}= must be a sync callable, not {value!r}.")
 
+    def honour(self, method: str | None) -> bool:
+        """Tell whether requests of an HTTP method may have a key."""
+        return method in (conf.settings.METHODS if self.methods is None else self.methods)
+
     def cover(self, request: HttpRequest) -> bool:
         """Tell whether a request is the door's business: others run as if undecorated."""
-        methods = conf.settings.METHODS if self.methods is None else self.methods
-        if request.method not in methods:
+        if not self.honour(request.method):
             return False
         return self.required or http.KEY_HEADER in request.headers
+
+    def life(self) -> timedelta:
+        """Give how long keys and answers live."""
+        return conf.settings.TTL if self.ttl is None else self.ttl
 
     def keep(self, response: HttpResponseBase) -> bool:
         """Tell whether a response is kept, and what the view wrote with it."""
@@ -94,7 +101,7 @@ class Options:
             key=key,
             fingerprints=fingerprints(request),
             operation=http.operation(request),
-            ttl=conf.settings.TTL if self.ttl is None else self.ttl,
+            ttl=self.life(),
         )
 
 

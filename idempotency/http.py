@@ -25,6 +25,7 @@ from .exceptions import IdempotencyError, InvalidKey, ResponseNotKept, UnscopedC
 
 KEY_HEADER = "Idempotency-Key"
 REPLAYED_HEADER = "Idempotent-Replayed"
+PROBLEM_TYPE = "application/problem+json"
 DRAFT = "https://datatracker.ietf.org/doc/html/draft-ietf-httpapi-idempotency-key-header-07"
 
 _MAX_LENGTH = 255
@@ -213,16 +214,8 @@ def replay(answer: Answer) -> HttpResponse:
 def problem(request: HttpRequest, error: IdempotencyError) -> HttpResponse:
     """Answer an error: a problem document (RFC 9457), or a page with the same facts for people."""
     type_uri = problem_type(request, error.slug)
-    document = {
-        "type": type_uri,
-        "title": error.title,
-        "status": error.status,
-        "detail": error.detail,
-        "instance": escape_uri_path(request.path),
-    }
-    response = _page(request, document) or JsonResponse(
-        document, content_type="application/problem+json"
-    )
+    document = problem_document(error, type_uri, request.path)
+    response = _page(request, document) or JsonResponse(document, content_type=PROBLEM_TYPE)
     response.status_code = error.status
     response["Link"] = f'<{type_uri}>; rel="describedby"'
     response["Cache-Control"] = "no-store"
@@ -232,16 +225,32 @@ def problem(request: HttpRequest, error: IdempotencyError) -> HttpResponse:
     return response
 
 
+def problem_document(error: IdempotencyError, type_uri: str, path: str) -> dict[str, Any]:
+    """Give the members of a problem document (RFC 9457, section 3.1)."""
+    return {
+        "type": type_uri,
+        "title": error.title,
+        "status": error.status,
+        "detail": error.detail,
+        "instance": escape_uri_path(path),
+    }
+
+
 def problem_type(request: HttpRequest, slug: str) -> str:
     """Give a problem type's absolute URI: a paragraph of the policy page, where that is served."""
+    return request.build_absolute_uri(f"{policy_address()}#{slug}")
+
+
+def policy_address() -> str:
+    """Give the path of the policy page, or where that is not served, the draft's address."""
     try:
-        return request.build_absolute_uri(f"{reverse('idempotency:policy')}#{slug}")
+        return reverse("idempotency:policy")
     except NoReverseMatch:
-        return f"{DRAFT}#{slug}"
+        return DRAFT
 
 
 def _page(request: HttpRequest, document: dict[str, Any]) -> HttpResponse | None:
-    offered = ["application/problem+json", "application/json", "text/html"]
+    offered = [PROBLEM_TYPE, "application/json", "text/html"]
     try:
         if request.get_preferred_type(offered) != "text/html":
             return None

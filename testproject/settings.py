@@ -20,7 +20,10 @@ TIME_ZONE = "UTC"
 INSTALLED_APPS = [
     "django.contrib.auth",
     "django.contrib.contenttypes",
+    "django.contrib.staticfiles",
     "rest_framework",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
     "idempotency",
     "testproject.shop",
 ]
@@ -35,6 +38,20 @@ TEMPLATES = [{"BACKEND": "django.template.backends.django.DjangoTemplates", "APP
 
 # The passwords are printed by the demo, so a slow hash of them would only slow down the tests.
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+
+STATIC_URL = "static/"
+
+REST_FRAMEWORK = {"DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema"}
+
+SPECTACULAR_SETTINGS = {
+    "TITLE": "The shop",
+    "DESCRIPTION": "Payments that are safe to retry.",
+    "VERSION": "1",
+    "SERVE_INCLUDE_SCHEMA": False,
+    # The pages' scripts come from the wheel, so they work without a network.
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+}
 
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 

@@ -9,7 +9,7 @@ from support import CHECKOUT
 PACKAGE = CHECKOUT / "idempotency"
 
 LEVELS = [
-    {"decorators", "drf", "views", "urls", "checks", "apps"},
+    {"decorators", "drf", "openapi", "views", "urls", "checks", "apps"},
     {"flow"},
     {"claims"},
     {"models", "statements"},
@@ -18,13 +18,21 @@ LEVELS = [
 ]
 """From the doors down to the floor. A room may import from the levels below its own."""
 
-WITHIN_DOORS = {("apps", "checks"), ("urls", "views"), ("drf", "views"), ("decorators", "drf")}
-"""Wiring; the framework's way to the same page; and one decorator opens both doors, importing the
-framework's when that calls it."""
+WITHIN_DOORS = {
+    ("apps", "checks"),
+    ("apps", "openapi"),
+    ("urls", "views"),
+    ("drf", "views"),
+    ("decorators", "drf"),
+    ("openapi", "drf"),
+}
+"""Wiring; the framework's way to the same page; one decorator opens both doors, importing the
+framework's when that calls it; and what documents that door must know it."""
 
 ONLY_ROOM = {
     "django.conf": {"conf"},
     "rest_framework": {"drf"},
+    "drf_spectacular": {"openapi"},
     "celery": set(),
 }
 """Imports that belong to one room."""
