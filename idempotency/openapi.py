@@ -166,6 +166,7 @@ class _Operation:
             self.add_parameters(options)
             self.add_replays(options)
             self.add_problems(_problems(options))
+        self.spec["responses"] = dict(sorted(self.spec["responses"].items()))
         if self.spec.get("description") == cleandoc(IdempotencyMixin.__doc__ or ""):
             self.spec["description"] = _description(type(view))
 

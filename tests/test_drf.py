@@ -505,3 +505,16 @@ def test_the_shops_payments_are_their_owners(alice: Account, client: Client) -> 
     alice.refresh_from_db()
     assert alice.balance == 1000
     assert pay(client, "k", token=BOB.token).json()["id"] != payment["id"]
+
+
+@pytest.mark.parametrize("pk", ["2.5", "none", "9" * 30, "%00"])
+def test_a_payment_that_cannot_be_is_not_found(alice: Account, client: Client, pk: str) -> None:
+    """In the framework's words, as any other of the API's answers."""
+    headers = {"Authorization": f"Token {ALICE.token}"}
+
+    for response in (
+        client.get(f"/api/payments/{pk}/", headers=headers),
+        client.post(f"/api/payments/{pk}/refund/", headers=headers),
+    ):
+        assert response.status_code == 404
+        assert set(response.json()) == {"detail"}

@@ -5,6 +5,16 @@ from typing import Any
 
 from django.db.models import QuerySet
 from django.http import HttpResponse
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import (
+    OpenApiParameter,
+    OpenApiResponse,
+    PolymorphicProxySerializer,
+    extend_schema,
+    extend_schema_field,
+    extend_schema_view,
+    inline_serializer,
+)
 from rest_framework import serializers
 from rest_framework.authentication import TokenAuthentication
 from rest_framework.decorators import action
@@ -38,12 +48,23 @@ class Refused(APIException):
     status_code = 402
 
 
+@extend_schema_field(
+    {
+        "type": "string",
+        "format": "decimal",
+        "pattern": r"^(?:[1-9][0-9]{0,8}(?:\.[0-9]{1,2})?|0\.(?:0[1-9]|[1-9][0-9]?))$",
+    }
+)
+class Amount(serializers.DecimalField):
+    """Money, which is more than nothing."""
+
+
 class PaymentSerializer(serializers.ModelSerializer[Payment]):
     """A payment as the API shows and takes it."""
 
-    card = serializers.ChoiceField(choices=list(CARDS))
+    card = serializers.ChoiceField(choices=list(CARDS.items()))
     currency = serializers.RegexField("^[A-Za-z]{3}$")
-    amount = serializers.DecimalField(max_digits=11, decimal_places=2, min_value=Decimal("0.01"))
+    amount = Amount(max_digits=11, decimal_places=2, min_value=Decimal("0.01"))
 
     class Meta:
         model = Payment
@@ -51,20 +72,50 @@ class PaymentSerializer(serializers.ModelSerializer[Payment]):
         read_only_fields = ("refunded",)
 
 
+_DETAIL = inline_serializer("Detail", {"detail": serializers.CharField()})
+_ERROR = inline_serializer("Error", {"error": serializers.CharField()})
+_REFUSED = PolymorphicProxySerializer("Refusal", [_DETAIL, _ERROR], resource_type_field_name=None)
+_UNKNOWN_CALLER = {401: OpenApiResponse(_DETAIL, "The token is missing, or nobody's.")}
+_UNKNOWN_PAYMENT = {404: OpenApiResponse(_DETAIL, "The caller has no such payment.")}
+_WRONG_TYPE = {415: OpenApiResponse(_DETAIL, "The body is of a type that is not taken.")}
+_ADDRESS = [
+    OpenApiParameter("Location", str, OpenApiParameter.HEADER, response=[201]),
+    OpenApiParameter("ETag", str, OpenApiParameter.HEADER, response=[201]),
+]
+
+
+@extend_schema_view(
+    list=extend_schema(responses={200: PaymentSerializer(many=True)} | _UNKNOWN_CALLER),
+    retrieve=extend_schema(responses={200: PaymentSerializer} | _UNKNOWN_CALLER | _UNKNOWN_PAYMENT),
+)
 class PaymentViewSet(IdempotencyMixin, ListModelMixin, RetrieveModelMixin, GenericViewSet[Payment]):
     """The caller's payments. A key is required to take one, and welcome to give one back."""
 
     authentication_classes = (AccountTokenAuthentication,)
     permission_classes = (IsAuthenticated,)
     serializer_class = PaymentSerializer
+    lookup_value_regex = "[^/]+"  # the default takes no dots, and Django would answer with a page
     idempotency = {"required": True}  # noqa: RUF012  # as every option of a view in the framework
 
     def get_queryset(self) -> QuerySet[Payment]:
         """Only the caller's own."""
         return Payment.objects.filter(account__user=self.request.user.pk).order_by("-pk")
 
+    @extend_schema(
+        parameters=_ADDRESS,
+        responses=_UNKNOWN_CALLER
+        | _WRONG_TYPE
+        | {
+            (201, "application/json"): PaymentSerializer,
+            (201, "application/octet-stream"): OpenApiTypes.BINARY,
+            400: OpenApiResponse(OpenApiTypes.OBJECT, "What is wrong, by field."),
+            402: OpenApiResponse(_REFUSED, "The bank refused."),
+            (500, "application/json"): OpenApiResponse(_ERROR, "The cards that end so."),
+            (500, "text/html"): OpenApiTypes.STR,
+        },
+    )
     def create(self, request: Request) -> HttpResponse:
-        """Take a payment: ``POST /api/payments/``."""
+        """Take a payment from the caller's account. The card decides what happens."""
         serializer = self.get_serializer(data=request.data)
         serializer.is_valid(raise_exception=True)
         data = serializer.validated_data
@@ -79,9 +130,15 @@ class PaymentViewSet(IdempotencyMixin, ListModelMixin, RetrieveModelMixin, Gener
         headers = {name: plain[name] for name in ("Location", "ETag")}
         return Response(self.get_serializer(payment).data, status=201, headers=headers)
 
+    @extend_schema(
+        request=None,
+        responses=_UNKNOWN_CALLER
+        | _UNKNOWN_PAYMENT
+        | {200: PaymentSerializer, 402: OpenApiResponse(_DETAIL, "It was given back already.")},
+    )
     @action(detail=True, methods=["post"], idempotency={"wait": 2})
     def refund(self, _request: Request, **_kwargs: Any) -> Response:
-        """Give a payment back: ``POST /api/payments/<id>/refund/``."""
+        """Give a payment back to its account."""
         payment = self.get_object()
         try:
             refund(payment)
@@ -90,7 +147,8 @@ class PaymentViewSet(IdempotencyMixin, ListModelMixin, RetrieveModelMixin, Gener
         return Response(self.get_serializer(payment).data)
 
 
+@extend_schema(responses=_UNKNOWN_CALLER)
 class PaymentKeyStatusView(KeyStatusView):
-    """How the request with one of the caller's keys stands: ``GET /api/keys/<key>/``."""
+    """How the request with one of the caller's keys stands."""
 
     authentication_classes = (AccountTokenAuthentication,)
