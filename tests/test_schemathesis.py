@@ -11,10 +11,21 @@ import httpx
 import pytest
 import schemathesis
 from conftest import ServeShop
+from django.db import connection
 
 from testproject.shop.models import Account, Payment
-from testproject.shop.payments import CARDS
 from testproject.shop.seed import ALICE
+
+STATUSES = {
+    "tok_visa": 201,
+    "tok_binary": 201,
+    "tok_declined": 402,
+    "tok_returns_402": 402,
+    "tok_returns_400": 400,
+    "tok_returns_500": 500,
+    "tok_error": 500,
+}
+"""What the cards answer; tok_slow is like tok_visa, and 3 s are long."""
 
 TOKEN = f"Token {ALICE.token}"
 
@@ -23,6 +34,8 @@ TOKEN = f"Token {ALICE.token}"
 def client(serve_shop: ServeShop, alice: Account) -> httpx.Client:
     """The served shop, where alice has a payment, and money for many more."""
     Account.objects.update(balance=10**9)
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT nextval('shop_payment_id_seq')")  # so that 1 is free, and stays so
     Payment.objects.create(pk=1, account=alice, amount=1, currency="EUR", card="tok_visa")
     return serve_shop("wsgi")
 
@@ -34,7 +47,7 @@ def test_schemathesis_finds_no_answer_that_is_not_documented(
     # Valid data may be refused: keys can be used already, accounts empty, payments given back.
     command = [sys.executable, "-m", "schemathesis.cli", "run", f"{client.base_url}/api/schema/"]
     command += ["--header", f"Authorization: {TOKEN}", "--exclude-checks=positive_data_acceptance"]
-    command += ["--phases=examples,coverage,fuzzing", "--max-examples=25"]
+    command += ["--phases=examples,coverage,fuzzing", "--max-examples=15"]
     command += ["--generation-deterministic", "--continue-on-failure", "--no-color"]
     hooks = {"SCHEMATHESIS_HOOKS": "schemathesis_hooks", "PYTHONPATH": str(Path(__file__).parent)}
 
@@ -47,7 +60,7 @@ def test_schemathesis_finds_no_answer_that_is_not_documented(
     assert Payment.objects.count() > 1, "Nothing that it sent was a payment."
 
 
-@pytest.mark.parametrize("card", sorted(set(CARDS) - {"tok_slow"}))
+@pytest.mark.parametrize("card", STATUSES)
 def test_every_card_answers_as_documented(client: httpx.Client, card: str) -> None:
     """The first time, and replayed or run again; and so does the state of its key."""
     schema: Any = schemathesis.openapi.from_url(f"{client.base_url}/api/schema/")
@@ -58,6 +71,7 @@ def test_every_card_answers_as_documented(client: httpx.Client, card: str) -> No
 
     for _ in range(2):
         response = client.post("/api/payments/", json=body, headers=headers)
+        assert response.status_code == STATUSES[card]
         documented = payments.definition.raw["responses"][str(response.status_code)]
         assert response.headers["Content-Type"].partition(";")[0] in documented["content"]
         payments.validate_response(response)
