@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from copy import deepcopy
 from dataclasses import dataclass
 from datetime import timedelta
-from inspect import cleandoc, getattr_static
+from inspect import cleandoc, getattr_static, isfunction
 from itertools import groupby, takewhile
 from typing import Any
 from urllib.parse import urljoin
@@ -91,7 +91,7 @@ class IdempotentView(ABC):  # noqa: B024  # its subclasses are virtual
         )
 
 
-class IdempotencyExtension(OpenApiViewExtension):
+class IdempotencyExtension(OpenApiViewExtension):  # type: ignore[no-untyped-call]
     """Puts `IdempotentSchema` around the schema of our views."""
 
     target_class = IdempotentView
@@ -100,16 +100,16 @@ class IdempotencyExtension(OpenApiViewExtension):
     """Only the first extension that knows a view is asked. This one asks the next in its turn."""
 
     def view_replacement(self) -> Any:
-        """Give the view's class, or what another extension has for it, with our schema."""
+        """Give the view's class, or what another extension has for it, with our schema.
+
+        The same for all its methods and paths: drf-spectacular counts the classes it meets.
+        """
         target = self._replaced_by_another()
-        schema = getattr_static(target, "schema")
-        if isinstance(schema, IdempotentSchema):  # another thread is generating, too
-            return target
-        body = {name: getattr(target, name) for name in ("__doc__", "__module__", "__qualname__")}
-        if issubclass(target, KeyStatusView):
-            # Without one, drf-spectacular would say that it misses it.
-            body["serializer_class"] = getattr(target, "serializer_class", None)
-        return type(target)(target.__name__, (target,), body | {"schema": IdempotentSchema(schema)})
+        if isinstance(getattr_static(target, "schema"), _Around):
+            return target  # another thread has put it in the view's place, for a moment
+        if "_with_idempotency" not in vars(target):
+            target._with_idempotency = _subclass(target)  # noqa: SLF001  # goes when the class goes
+        return target._with_idempotency  # noqa: SLF001
 
     def _replaced_by_another(self) -> Any:
         others = [extension for extension in self._registry if extension is not type(self)]
@@ -119,30 +119,44 @@ class IdempotencyExtension(OpenApiViewExtension):
         return self.target
 
 
-class IdempotentSchema(AutoSchema):
-    """Stands before another schema of a view, and completes the operations that one gives."""
+def _subclass(target: Any) -> Any:
+    body = {name: getattr(target, name) for name in ("__doc__", "__module__", "__qualname__")}
+    if issubclass(target, KeyStatusView):
+        # Without one, drf-spectacular would say that it misses it.
+        body["serializer_class"] = getattr(target, "serializer_class", None)
+    body["schema"] = _Around(getattr_static(target, "schema"))
+    return type(target)(target.__name__, (target,), body)
+
+
+class _Around:
+    """The attribute ``schema`` of a view's class, in place of another one."""
 
     def __init__(self, inner: Any) -> None:
-        super().__init__()
         self.inner = inner
 
     def __get__(self, view: Any, owner: type) -> Any:
         schema = self.inner.__get__(view, owner)
-        if not isinstance(schema, AutoSchema):
-            return schema  # drf-spectacular says what is wrong with it
-        return super().__get__(view, owner)
+        if view is None or not isinstance(schema, AutoSchema):
+            return schema  # with a foreign one, drf-spectacular says what is wrong
+        return IdempotentSchema(schema, view)
 
     def __set__(self, view: Any, schema: Any) -> None:
         self.inner.__set__(view, schema)
 
+
+class IdempotentSchema(AutoSchema):
+    """Asks the schema that a view has anyway, and completes the operations it gives."""
+
+    def __init__(self, wrapped: AutoSchema, view: Any) -> None:
+        super().__init__()
+        self.wrapped = wrapped
+        self.view = view
+
     def get_operation(
         self, path: str, path_regex: str, path_prefix: str, method: str, registry: ComponentRegistry
     ) -> Json | None:
-        """Give the operation that the view has anyway, with ours in it."""
-        schema = self.inner.__get__(self.view, type(self.view))
-        operation: Json | None = schema.get_operation(
-            path, path_regex, path_prefix, method, registry
-        )
+        """Give the operation of the wrapped schema, with ours in it."""
+        operation = self.wrapped.get_operation(path, path_regex, path_prefix, method, registry)
         if operation:
             _Operation(operation, path, registry).complete(self.view, method)
         return operation
@@ -168,7 +182,9 @@ class _Operation:
             self.add_problems(_problems(options))
         self.spec["responses"] = dict(sorted(self.spec["responses"].items()))
         if self.spec.get("description") == cleandoc(IdempotencyMixin.__doc__ or ""):
-            self.spec["description"] = _description(type(view))
+            del self.spec["description"]
+            if description := _description(type(view)):
+                self.spec["description"] = description
 
     def add_parameters(self, options: Options) -> None:
         """Add the headers that clients may send, unless the view's own schema has them."""
@@ -230,7 +246,9 @@ class _Operation:
             response["content"] = {"application/json": {"schema": state}}
 
     def _component(self, name: str, schema: Json) -> Json:
-        component = ResolvedComponent(name, ResolvedComponent.SCHEMA, deepcopy(schema), object=name)
+        component = ResolvedComponent(  # type: ignore[no-untyped-call]
+            name, ResolvedComponent.SCHEMA, deepcopy(schema), object=name
+        )
         self.registry.register_on_missing(component)
         reference: Json = component.ref
         return reference
@@ -268,11 +286,10 @@ def _function_options(view: type, method: str) -> Options | None:
     """Find the options of ``@idempotent`` below ``@api_view``, which keeps the function in a cell
     of each method and nowhere else."""
     handler = getattr(view, method.lower(), None)
-    for cell in getattr(handler, "__closure__", None) or ():
-        options = getattr(cell.cell_contents, "idempotency_options", None)
-        if isinstance(options, Options):
-            return options
-    return None
+    cells = getattr(handler, "__closure__", None) or ()
+    functions = (cell.cell_contents for cell in cells if isfunction(cell.cell_contents))
+    marked = (vars(function).get("idempotency_options") for function in functions)
+    return next(filter(None, marked), None)
 
 
 def _problems(options: Options) -> list[type[IdempotencyError]]:
