@@ -7,6 +7,7 @@ from django.db.models import QuerySet
 from django.http import HttpResponse
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import (
+    OpenApiExample,
     OpenApiParameter,
     OpenApiResponse,
     PolymorphicProxySerializer,
@@ -78,6 +79,7 @@ _REFUSED = PolymorphicProxySerializer("Refusal", [_DETAIL, _ERROR], resource_typ
 _UNKNOWN_CALLER = {401: OpenApiResponse(_DETAIL, "The token is missing, or nobody's.")}
 _UNKNOWN_PAYMENT = {404: OpenApiResponse(_DETAIL, "The caller has no such payment.")}
 _WRONG_TYPE = {415: OpenApiResponse(_DETAIL, "The body is of a type that is not taken.")}
+_PAYMENT = {"amount": "12.50", "currency": "EUR", "card": "tok_visa"}
 _ADDRESS = [
     OpenApiParameter("Location", str, OpenApiParameter.HEADER, response=[201]),
     OpenApiParameter("ETag", str, OpenApiParameter.HEADER, response=[201]),
@@ -103,10 +105,11 @@ class PaymentViewSet(IdempotencyMixin, ListModelMixin, RetrieveModelMixin, Gener
 
     @extend_schema(
         parameters=_ADDRESS,
+        examples=[OpenApiExample("Payment", _PAYMENT, request_only=True)],
         responses=_UNKNOWN_CALLER
         | _WRONG_TYPE
         | {
-            (201, "application/json"): PaymentSerializer,
+            (201, "application/json"): OpenApiResponse(PaymentSerializer, "The payment was taken."),
             (201, "application/octet-stream"): OpenApiTypes.BINARY,
             400: OpenApiResponse(OpenApiTypes.OBJECT, "What is wrong, by field."),
             402: OpenApiResponse(_REFUSED, "The bank refused."),
