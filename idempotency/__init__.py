@@ -25,8 +25,9 @@ A first request takes nine steps; ``flow.py`` reads in their order:
 The rooms, each importing only from the lines below its own:
 
 ======== ====================================================================
-doors    ``decorators``, ``drf``, ``openapi``; ``views`` behind ``urls``;
-         ``checks`` by ``apps``
+doors    ``decorators``, ``drf``; ``views`` behind ``urls``; ``checks`` by ``apps``;
+         ``openapi``, which documents them
+words    ``operations``, what OpenAPI says of them
 flow     ``flow``, which every door shares
 heart    ``claims``
 row      ``models``, ``statements``

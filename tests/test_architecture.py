@@ -10,6 +10,7 @@ PACKAGE = CHECKOUT / "idempotency"
 
 LEVELS = [
     {"decorators", "drf", "openapi", "views", "urls", "checks", "apps"},
+    {"operations"},
     {"flow"},
     {"claims"},
     {"models", "statements"},

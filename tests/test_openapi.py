@@ -33,7 +33,7 @@ from rest_framework.views import APIView
 from rest_framework.viewsets import GenericViewSet
 from support import CHECKOUT
 
-from idempotency import http, openapi
+from idempotency import http, openapi, operations
 from idempotency.decorators import idempotent
 from idempotency.drf import IdempotencyMixin, KeyStatusView
 from idempotency.exceptions import InvalidKey
@@ -260,7 +260,7 @@ def understood(header: str) -> bool:
 
 def documented(header: str) -> bool:
     """Tell whether the schema has a value of the header."""
-    validator = jsonschema.Draft4Validator(openapi.key_schema())
+    validator = jsonschema.Draft4Validator(operations.key_schema())
     return bool(validator.is_valid(header))
 
 
