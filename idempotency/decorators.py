@@ -25,6 +25,7 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
 from . import claims, conf
+from .fingerprints import BodyForm
 from .flow import ExceptionHandler, Options, Responder, answer, is_atomic_request
 
 View = TypeVar("View", bound=Callable[..., Any])
@@ -41,6 +42,7 @@ def idempotent(
     ttl: timedelta | None = None,
     scope: conf.Resolver | None = None,
     tenant: conf.Resolver | None = None,
+    fingerprint: BodyForm | None = None,
     wait: float = 0,
     store: Callable[[Any], bool] | None = None,
     exception_handler: ExceptionHandler | None = None,
@@ -58,6 +60,9 @@ def idempotent(view: View | None = None, /, **options: Any) -> Any:
         scope: Resolver of who is calling, in place of the authenticated user. Needed where
             anonymous callers may use keys. Start its answer with a kind, as in ``"partner:17"``.
         tenant: Resolver of the tenant that goes in front of the scope, in place of ``TENANT``.
+        fingerprint: Gives what stands for the body when a request is compared with the one that
+            its key was first sent with; in place of `fingerprints.canonical_body`. Method, path,
+            query and media type count all the same.
         wait: Seconds a concurrent request waits for the first one, at most ``MAX_WAIT``, before
             it is answered 409. A client's ``Prefer: wait=N`` goes before it.
         store: Predicate on the response: whether to commit what the view wrote and keep the

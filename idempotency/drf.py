@@ -26,6 +26,7 @@ from rest_framework.request import Request
 from rest_framework.views import APIView
 
 from . import claims, http
+from .fingerprints import canonical_body
 from .flow import Options, Responder, answer, is_atomic_request
 from .views import key_status
 
@@ -63,6 +64,10 @@ class IdempotencyMixin:
         """Tell whose key it is; None where nobody can. Override to scope other than by user."""
         return http.user_scope(request)
 
+    def get_idempotency_fingerprint(self, request: HttpRequest) -> bytes | str:
+        """Give what stands for the body when requests are compared. Override to leave parts out."""
+        return canonical_body(request)
+
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         """Answer a request as ``APIView.dispatch`` does, with the flow around the handler."""
         view: Any = self
@@ -90,9 +95,12 @@ class IdempotencyMixin:
             handler = getattr(view, view.request.method.lower())
             return _finalized(view, handler(view.request, *args, **kwargs))
 
-        scope = options.scope or self.get_idempotency_scope
-        wanted = _with_handler(view, replace(options, scope=scope))
-        response = view.response = answer(request, respond, wanted)
+        options = replace(
+            options,
+            scope=options.scope or self.get_idempotency_scope,
+            fingerprint=options.fingerprint or self.get_idempotency_fingerprint,
+        )
+        response = view.response = answer(request, respond, _with_handler(view, options))
         return response
 
     # as_view() copies this to the view, which Django then leaves out of ATOMIC_REQUESTS.

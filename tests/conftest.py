@@ -230,12 +230,16 @@ class Door:
     path: str = "/work/"
     key: str = field(default_factory=lambda: str(uuid.uuid4()))
 
-    def __call__(self, data: Any = None, *, method: str = "POST", **headers: str) -> Any:
-        """Send a request with the door's key; keywords are headers, as in ``Accept="a/b"``."""
+    def headers(self, **headers: str) -> dict[str, str]:
+        """Give what the door's requests have for headers."""
         sent = {"Idempotency-Key": self.key} if self.key else {}
         if self.token:
             sent["Authorization"] = f"Bearer {self.token}"
-        sent.update({name.replace("_", "-"): value for name, value in headers.items()})
+        return sent | {name.replace("_", "-"): value for name, value in headers.items()}
+
+    def __call__(self, data: Any = None, *, method: str = "POST", **headers: str) -> Any:
+        """Send a request with the door's key; keywords are headers, as in ``Accept="a/b"``."""
+        sent = self.headers(**headers)
         body = data if isinstance(data, bytes) else json.dumps(data)
         client = Client(raise_request_exception=False)
         content_type = sent.pop("Content-Type", "application/json")

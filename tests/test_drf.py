@@ -444,6 +444,31 @@ def test_the_scope_can_be_computed(alice: Account, serve: Callable[[Any], None])
     assert row(door).scope == "partner:1"
 
 
+def test_what_counts_of_the_body_can_be_computed(
+    alice: Account, serve: Callable[[Any], None]
+) -> None:
+    """By a method, which finds the body parsed; or by the view's argument, which goes before it."""
+
+    class Hook(IdempotencyMixin, APIView):
+        def get_idempotency_fingerprint(self, request: HttpRequest) -> bytes | str:
+            view: Any = self
+            return str(view.request.data["id"])
+
+        def post(self, request: Any) -> Response:
+            return respond(request)
+
+    view = Hook.as_view()
+    serve(view)
+    door = Door(view)
+
+    assert door({"id": 1, "sent": "10:00"}).content == door({"id": 1, "sent": "10:01"}).content
+    assert problem(door({"id": 2})) == "key-reused"
+
+    serve(Hook.as_view(idempotency={"fingerprint": lambda request: b"constant"}))
+    door = Door(view, key="another")
+    assert door({"id": 1}).content == door({"id": 2}).content
+
+
 # The shop
 
 
