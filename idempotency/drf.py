@@ -71,10 +71,12 @@ class IdempotencyMixin:
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         """Answer a request as ``APIView.dispatch`` does, with the flow around the handler."""
         view: Any = self
+        method = (request.method or "").lower()
         if actions := getattr(view, "action_map", None):
-            view.action = actions.get((request.method or "").lower())
+            view.action = actions.get(method)
         options = self.get_idempotency_options()
-        if not options.cover(request) or not hasattr(view, (request.method or "").lower()):
+        is_there = method in view.http_method_names and hasattr(view, method)
+        if not is_there or not options.cover(request):
             request.idempotency = None  # type: ignore[attr-defined]
             dispatch: Any = super().dispatch  # type: ignore[misc]
             if is_atomic_request():
@@ -92,8 +94,7 @@ class IdempotencyMixin:
             return response
 
         def respond(_request: HttpRequest) -> HttpResponseBase:
-            handler = getattr(view, view.request.method.lower())
-            return _finalized(view, handler(view.request, *args, **kwargs))
+            return _finalized(view, getattr(view, method)(view.request, *args, **kwargs))
 
         options = replace(
             options,

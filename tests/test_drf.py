@@ -313,6 +313,28 @@ def test_a_method_that_is_not_there_leaves_no_key(
     assert not IdempotencyKey.objects.exists()
 
 
+@pytest.mark.parametrize("base", [APIView, ViewSet])
+def test_a_method_that_is_switched_off_stays_off(
+    alice: Account, serve: Callable[[Any], None], base: Any
+) -> None:
+    """`http_method_names` is how a view set is made read-only: a key must not bring it back."""
+
+    class ReadOnly(IdempotencyMixin, base):  # type: ignore[misc]  # one of two
+        http_method_names = ["get"]  # noqa: RUF012  # as users write it
+
+        def post(self, request: Any) -> Response:
+            return respond(request)
+
+        create = post
+
+    view = ReadOnly.as_view(**({"actions": {"post": "create"}} if base is ViewSet else {}))
+    serve(view)
+
+    assert Door(view)().status_code == 405
+    assert Payment.objects.count() == 0
+    assert not IdempotencyKey.objects.exists()
+
+
 # Functions
 
 
