@@ -86,22 +86,23 @@ class IdempotencyMixin:
         view.args, view.kwargs = args, kwargs
         view.request = view.initialize_request(request, *args, **kwargs)
         view.headers = view.default_response_headers
-        try:
-            view.initial(view.request, *args, **kwargs)
-            _parse(view.request)
-        except Exception as error:
-            response = view.response = _finalized(view, view.handle_exception(error))
-            return response
-
-        def respond(_request: HttpRequest) -> HttpResponseBase:
-            return _finalized(view, getattr(view, method)(view.request, *args, **kwargs))
-
         options = replace(
             options,
             scope=options.scope or self.get_idempotency_scope,
             fingerprint=options.fingerprint or self.get_idempotency_fingerprint,
         )
-        response = view.response = answer(request, respond, _with_handler(view, options))
+        wanted = _with_handler(view, options)
+
+        def respond(_request: HttpRequest) -> HttpResponseBase:
+            return _finalized(view, getattr(view, method)(view.request, *args, **kwargs))
+
+        try:
+            view.initial(view.request, *args, **kwargs)
+            _parse(view.request)
+            response = answer(request, respond, wanted)
+        except Exception as error:
+            response = _finalized(view, view.handle_exception(error))
+        view.response = response
         return response
 
     # as_view() copies this to the view, which Django then leaves out of ATOMIC_REQUESTS.
@@ -129,7 +130,8 @@ def _options(values: Mapping[str, Any]) -> Options:
 
 
 def _with_handler(view: Any, options: Options) -> Options:
-    """Let the framework's exception handling answer what the handler raises."""
+    """Let the framework's exception handling answer what the handler raises, asking it once."""
+    _ask_once(view)
     ours = options.exception_handler
 
     def handle(request: HttpRequest, error: Exception) -> HttpResponseBase | None:
@@ -144,6 +146,24 @@ def _with_handler(view: Any, options: Options) -> Options:
         return _finalized(view, response)
 
     return replace(options, exception_handler=handle)
+
+
+def _ask_once(view: Any) -> None:
+    """Let what the view's exception handling has let pass pass dispatch, too, without asking."""
+    ask = view.handle_exception
+    passed: Exception | None = None
+
+    def handle_exception(error: Exception) -> Any:
+        nonlocal passed
+        if error is passed:
+            raise error
+        try:
+            return ask(error)
+        except Exception as unhandled:
+            passed = unhandled
+            raise
+
+    view.handle_exception = handle_exception
 
 
 def _finalized(view: Any, response: Any) -> HttpResponseBase:

@@ -205,6 +205,31 @@ def handle_zero(error: Exception, context: dict[str, Any]) -> Response | None:
     return Response(nonce, status=409) if isinstance(error, ZeroDivisionError) else None
 
 
+def test_the_exception_handler_is_asked_once(
+    make_framework_door: MakeFrameworkDoor, settings: Any
+) -> None:
+    """What it does not answer passes, through the framework's dispatch, too."""
+    settings.REST_FRAMEWORK = {"EXCEPTION_HANDLER": "test_drf.note_and_pass"}
+    asked.clear()
+    errors = [ZeroDivisionError("first"), ZeroDivisionError("second")]
+
+    def work(request: Any) -> Response:
+        raise errors[len(asked)]
+
+    door = make_framework_door(work)
+
+    assert [door().status_code, door().status_code] == [500, 500]
+    assert asked == errors
+
+
+asked: list[Exception] = []
+
+
+def note_and_pass(error: Exception, context: dict[str, Any]) -> None:
+    """Answer nothing."""
+    asked.append(error)
+
+
 def test_an_exception_in_the_exception_handler_is_an_error(
     make_framework_door: MakeFrameworkDoor, settings: Any
 ) -> None:
@@ -223,8 +248,27 @@ def test_an_exception_in_the_exception_handler_is_an_error(
 
 
 def fail(error: Exception, context: dict[str, Any]) -> None:
-    """Fail on the failure."""
+    """Fail on the failure, which is the view's and never our own."""
+    assert isinstance(error, ZeroDivisionError)
     raise RuntimeError from error
+
+
+@pytest.mark.parametrize("option", ["scope", "fingerprint"])
+def test_a_refusal_of_a_resolver_is_an_answer(
+    make_framework_door: MakeFrameworkDoor, option: str
+) -> None:
+    """What tells whose key it is, or what counts of the body, may find that the request is bad."""
+
+    def refuse(request: HttpRequest) -> str:
+        raise serializers.ValidationError({"id": "no"})
+
+    door = make_framework_door(respond, **{option: refuse})
+
+    response = door()
+
+    assert (response.status_code, response.json()) == (400, {"id": "no"})
+    assert not IdempotencyKey.objects.exists()
+    assert Payment.objects.count() == 0
 
 
 # What comes before the claim
