@@ -26,7 +26,7 @@ The rooms, each importing only from the lines below its own:
 
 ======== ====================================================================
 doors    ``decorators``, ``drf``; ``views`` behind ``urls``; ``checks`` by ``apps``
-flow     ``flow``, which every door shares
+flow     ``flow``, which every door shares; above it ``async_views``
 heart    ``claims``
 row      ``models``, ``statements``
 wire     ``http``, ``fingerprints``

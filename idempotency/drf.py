@@ -18,6 +18,7 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, ClassVar, cast
 
+from asgiref.sync import iscoroutinefunction, sync_to_async
 from django.db.transaction import atomic
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
@@ -26,6 +27,7 @@ from rest_framework.request import Request
 from rest_framework.views import APIView
 
 from . import claims, http
+from .async_views import enclosed
 from .fingerprints import canonical_body
 from .flow import Options, Responder, answer, is_atomic_request
 from .views import key_status
@@ -68,20 +70,27 @@ class IdempotencyMixin:
         """Give what stands for the body when requests are compared. Override to leave parts out."""
         return canonical_body(request)
 
-    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        """Answer a request as ``APIView.dispatch`` does, with the flow around the handler."""
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        """Answer a request as ``APIView.dispatch`` does, with the flow around the handler.
+
+        Of a view that is async (of ``adrf``) it gives, as that does, an awaitable.
+        """
         view: Any = self
         method = (request.method or "").lower()
         if actions := getattr(view, "action_map", None):
             view.action = actions.get(method)
         options = self.get_idempotency_options()
         is_there = method in view.http_method_names and hasattr(view, method)
-        if not is_there or not options.cover(request):
+        is_covered = is_there and options.cover(request)
+        if view.view_is_async and (is_covered or is_atomic_request()):
+            _await_in_sync(view, method)
+            return sync_to_async(IdempotencyMixin.dispatch)(view, request, *args, **kwargs)
+        if not is_covered:
             request.idempotency = None  # type: ignore[attr-defined]
             dispatch: Any = super().dispatch  # type: ignore[misc]
             if is_atomic_request():
                 dispatch = atomic(claims.database())(dispatch)
-            return cast("HttpResponseBase", dispatch(request, *args, **kwargs))
+            return dispatch(request, *args, **kwargs)
 
         view.args, view.kwargs = args, kwargs
         view.request = view.initialize_request(request, *args, **kwargs)
@@ -118,6 +127,19 @@ def answer_function(request: Request, respond: Responder, options: Options) -> H
         lambda _request: _finalized(view, respond(request)),
         _with_handler(view, options),
     )
+
+
+def _await_in_sync(view: Any, method: str) -> None:
+    """Turn an async view, for this one request, into a sync one that awaits its handler."""
+    view.view_is_async = False
+    handler = getattr(view, method, None)
+    if not iscoroutinefunction(handler):
+        return
+
+    def awaiting_handler(request: Any, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        return enclosed(lambda request: handler(request, *args, **kwargs))(request)
+
+    setattr(view, method, awaiting_handler)
 
 
 def _options(values: Mapping[str, Any]) -> Options:

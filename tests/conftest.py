@@ -11,6 +11,9 @@ from typing import Any
 
 import httpx
 import pytest
+from adrf.decorators import api_view as async_api_view
+from adrf.views import APIView as AsyncAPIView
+from adrf.viewsets import ViewSet as AsyncViewSet
 from asgiref.sync import sync_to_async
 from django.db import connection
 from django.http import HttpRequest
@@ -195,6 +198,35 @@ def _framework_function(work: Work, **options: Any) -> Any:
     return api_view(["POST", "GET", "PATCH", "PUT"])(view)
 
 
+def _async_framework_class(work: Work, **options: Any) -> Any:
+    async def run(self: Any, request: Request) -> HttpResponseBase:
+        return await sync_to_async(work)(request)
+
+    body = _framework(work, options)
+    body |= dict.fromkeys(("post", "get", "patch", "put"), run)
+    view: Any = type("WorkView", (IdempotencyMixin, AsyncAPIView), body)
+    return view.as_view()
+
+
+def _async_framework_viewset(work: Work, **options: Any) -> Any:
+    async def run(self: Any, request: Request) -> HttpResponseBase:
+        return await sync_to_async(work)(request)
+
+    body = _framework(work, options) | {"run": run}
+    view: Any = type("WorkViewSet", (IdempotencyMixin, AsyncViewSet), body)
+    return view.as_view(dict.fromkeys(("post", "get", "patch", "put"), "run"))
+
+
+def _async_framework_function(work: Work, **options: Any) -> Any:
+    @idempotent(**options)
+    async def view(request: HttpRequest) -> HttpResponseBase:
+        return await sync_to_async(work)(request)
+
+    for name, value in FRAMEWORK.items():
+        setattr(view, name, value)
+    return async_api_view(["POST", "GET", "PATCH", "PUT"])(view)
+
+
 DOORS = {
     "function": _function,
     "async-function": _async_function,
@@ -203,12 +235,17 @@ DOORS = {
     "drf-function": _framework_function,
     "drf-class": _framework_class,
     "drf-viewset": _framework_viewset,
+    "adrf-function": _async_framework_function,
+    "adrf-class": _async_framework_class,
+    "adrf-viewset": _async_framework_viewset,
 }
 ALL = [
     (door, atomic)
     for door in DOORS
     for atomic in (False, True)
-    if (door, atomic) != ("drf-function", True)  # a test of its own says what holds there
+    if not (
+        door in {"drf-function", "adrf-function"} and atomic
+    )  # a test of its own says what holds there
 ]
 EACH = [
     ("function", False),
@@ -218,6 +255,8 @@ EACH = [
     ("drf-function", False),
     ("drf-class", True),
     ("drf-viewset", False),
+    ("adrf-function", False),
+    ("adrf-viewset", True),
 ]
 
 

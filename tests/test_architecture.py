@@ -10,6 +10,7 @@ PACKAGE = CHECKOUT / "idempotency"
 
 LEVELS = [
     {"decorators", "drf", "views", "urls", "checks", "apps"},
+    {"async_views"},
     {"flow"},
     {"claims"},
     {"models", "statements"},

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from asgiref.sync import async_to_sync, sync_to_async
-from conftest import Door, MakeDoor
+from conftest import DOORS, Door, MakeDoor
 from django.core.exceptions import PermissionDenied, SuspiciousOperation
 from django.core.files.uploadedfile import SimpleUploadedFile, UploadedFile
 from django.db import IntegrityError, connection, connections, transaction
@@ -475,18 +475,34 @@ def test_a_failing_exception_handler_is_an_error(make_door: MakeDoor) -> None:
     assert Payment.objects.count() == 0
 
 
-@pytest.mark.parametrize("key", ["k", ""])
-def test_the_exception_handler_may_use_the_orm(make_door: MakeDoor, key: str) -> None:
-    """With a key and without one, sync and async."""
+def count_payments(_request: HttpRequest, _error: Exception) -> HttpResponse:
+    """Answer an exception with a look at the database."""
+    return HttpResponse(str(Payment.objects.count()), status=402)
 
-    def look(_request: HttpRequest, _error: Exception) -> HttpResponse:
-        return HttpResponse(str(Payment.objects.count()), status=402)
+
+def test_the_exception_handler_may_use_the_orm(make_door: MakeDoor) -> None:
+    """It runs on the thread of the transaction, sync and async."""
 
     def work(request: HttpRequest) -> HttpResponse:
         raise Refused
 
-    door = make_door(work, exception_handler=look)
-    door.key = key
+    door = make_door(work, exception_handler=count_payments)
+
+    assert (door().status_code, door().content) == (402, b"0")
+
+
+@pytest.mark.parametrize("kind", ["function", "async-function"])
+def test_without_a_key_the_exception_handler_may_use_the_orm(
+    alice: Account, serve: Callable[[Any], None], kind: str
+) -> None:
+    """Sync and async; of the frameworks' own exception handling it is theirs to say."""
+
+    def work(request: HttpRequest) -> HttpResponse:
+        raise Refused
+
+    view = DOORS[kind](work, exception_handler=count_payments)
+    serve(view)
+    door = Door(view, key="")
 
     assert (door().status_code, door().content) == (402, b"0")
 

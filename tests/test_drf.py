@@ -1,16 +1,30 @@
 """What only the framework's doors have; all they share with the others is in test_decorators."""
 
+import asyncio
 import json
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
-from conftest import Door, _framework_class, _framework_function, _framework_viewset
+from adrf.decorators import api_view as async_api_view
+from adrf.views import APIView as AsyncAPIView
+from adrf.viewsets import ViewSet as AsyncViewSet
+from asgiref.sync import async_to_sync
+from conftest import (
+    CallerOfMiddleware,
+    Door,
+    _async_framework_class,
+    _async_framework_function,
+    _async_framework_viewset,
+    _framework_class,
+    _framework_function,
+    _framework_viewset,
+)
 from django.core.cache import cache
 from django.db import connection, transaction
 from django.http import HttpRequest, HttpResponse
-from django.test import Client
+from django.test import AsyncClient, Client
 from django.utils.decorators import method_decorator
 from rest_framework import serializers
 from rest_framework.decorators import action, api_view
@@ -22,7 +36,7 @@ from rest_framework.response import Response
 from rest_framework.throttling import UserRateThrottle
 from rest_framework.views import APIView
 from rest_framework.viewsets import ViewSet
-from test_decorators import created, problem, row, write
+from test_decorators import created, problem, row, write, write_async
 
 from idempotency.decorators import idempotent
 from idempotency.drf import IdempotencyMixin
@@ -410,6 +424,126 @@ def test_above_api_view_the_decorator_is_refused() -> None:
     """There it would run before the framework knows who is calling."""
     with pytest.raises(TypeError, match="under @api_view"):
         idempotent(api_view(["POST"])(created))
+
+
+# Async views, of adrf
+
+
+def _async_views(work: Callable[[Any], Awaitable[Any]]) -> dict[str, Any]:
+    """Put some async work behind each of adrf's kinds of view."""
+
+    async def run(self: Any, request: Any) -> Any:
+        return await work(request)
+
+    @idempotent
+    async def function(request: Any) -> Any:
+        return await work(request)
+
+    body = {"authentication_classes": [CallerOfMiddleware]}
+    function.authentication_classes = body["authentication_classes"]  # type: ignore[attr-defined]
+    one: Any = type("View", (IdempotencyMixin, AsyncAPIView), body | {"post": run})
+    many: Any = type("ViewSet", (IdempotencyMixin, AsyncViewSet), body | {"create": run})
+    return {
+        "function": async_api_view(["POST"])(function),
+        "class": one.as_view(),
+        "viewset": many.as_view({"post": "create"}),
+    }
+
+
+@pytest.mark.parametrize("kind", ["function", "class", "viewset"])
+def test_an_async_view_works_in_one_transaction(
+    alice: Account, serve: Callable[[Any], None], kind: str
+) -> None:
+    """Under ASGI its async ORM calls are of one transaction, which a refusal takes back."""
+    refuses = iter([True, False])
+
+    async def work(request: Any) -> Response:
+        payment = await write_async()
+        if next(refuses):
+            raise Declined
+        return Response({"id": payment.pk}, 201)
+
+    serve(_async_views(work)[kind])
+
+    def send(key: str) -> Any:
+        headers = {"Authorization": f"Bearer {ALICE.token}", "Idempotency-Key": key}
+        return async_to_sync(AsyncClient().post)("/work/", headers=headers)
+
+    first, retry = send("a"), send("a")
+    assert first.status_code == retry.status_code == 402
+    assert Payment.objects.count() == 0
+    first, retry = send("b"), send("b")
+    assert first.status_code == retry.status_code == 201
+    assert first.content == retry.content
+    assert retry.headers["Idempotent-Replayed"] == "true"
+    assert Payment.objects.count() == 1
+
+
+@pytest.mark.parametrize("kind", ["function", "class", "viewset"])
+def test_what_an_async_view_leaves_behind_finds_no_database(
+    alice: Account, serve: Callable[[Any], None], kind: str
+) -> None:
+    """A task that outlives its view, and with that the transaction, gets an error."""
+    left: list[asyncio.Task[Any]] = []
+    may_write = asyncio.Event()
+
+    async def write_late() -> None:
+        await may_write.wait()
+        await write_async()
+
+    async def work(request: Any) -> Response:
+        left.append(asyncio.create_task(write_late()))
+        await Account.objects.aget(pk=alice.pk)
+        return Response(status=201)
+
+    serve(_async_views(work)[kind])
+
+    async def send() -> int:
+        headers = {"Authorization": f"Bearer {ALICE.token}", "Idempotency-Key": "k"}
+        response = await AsyncClient().post("/work/", headers=headers)
+        may_write.set()
+        with pytest.raises(RuntimeError, match="Await every task"):
+            await left[0]
+        return int(response.status_code)
+
+    assert async_to_sync(send)() == 201
+    assert Payment.objects.count() == 0
+
+
+def test_under_atomic_requests_an_async_function_needs_one_more_line(
+    alice: Account, serve: Callable[[Any], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same as a sync one; without it Django refuses."""
+    monkeypatch.setitem(connection.settings_dict, "ATOMIC_REQUESTS", 1)
+    view = _async_framework_function(created)
+    serve(view)
+    with pytest.raises(RuntimeError, match="ATOMIC_REQUESTS"):
+        send_raising(Door(view))
+    assert Payment.objects.count() == 0
+
+    view = transaction.non_atomic_requests(view)
+    serve(view)
+    door = Door(view)
+    assert door().content == door().content
+    assert Payment.objects.count() == 1
+
+
+@pytest.mark.parametrize("maker", [_async_framework_class, _async_framework_viewset])
+def test_under_atomic_requests_an_uncovered_async_view_is_atomic(
+    alice: Account, serve: Callable[[Any], None], monkeypatch: pytest.MonkeyPatch, maker: Any
+) -> None:
+    """What the framework answers for an exception leaves nothing, as in a sync view."""
+    monkeypatch.setitem(connection.settings_dict, "ATOMIC_REQUESTS", 1)
+
+    def work(request: Any) -> Response:
+        write()
+        raise Declined
+
+    view = maker(work)
+    serve(view)
+
+    assert Door(view, key="")().status_code == 402
+    assert Payment.objects.count() == 0
 
 
 # Classes
