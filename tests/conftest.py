@@ -43,7 +43,13 @@ Work = Callable[[HttpRequest], HttpResponseBase]
 
 EMPTY = ";".join(
     f"DELETE FROM {table}"
-    for table in ("idempotency_key", "shop_payment", "shop_account", "auth_user")
+    for table in (
+        "idempotency_key",
+        "shop_payment",
+        "shop_account",
+        "auth_user_user_permissions",
+        "auth_user",
+    )
 )
 
 

@@ -20,7 +20,9 @@ from conftest import (
     _framework_class,
     _framework_function,
     _framework_viewset,
+    _named,
 )
+from django.contrib.auth.models import Permission
 from django.core.cache import cache
 from django.db import connection, transaction
 from django.http import HttpRequest, HttpResponse
@@ -31,7 +33,14 @@ from rest_framework.decorators import action, api_view
 from rest_framework.exceptions import APIException
 from rest_framework.negotiation import DefaultContentNegotiation
 from rest_framework.permissions import BasePermission
-from rest_framework.renderers import BaseRenderer, JSONRenderer
+from rest_framework.renderers import (
+    AdminRenderer,
+    BaseRenderer,
+    BrowsableAPIRenderer,
+    JSONRenderer,
+    StaticHTMLRenderer,
+    TemplateHTMLRenderer,
+)
 from rest_framework.response import Response
 from rest_framework.throttling import UserRateThrottle
 from rest_framework.views import APIView
@@ -52,16 +61,23 @@ MAKERS = {
 }
 
 
-@pytest.fixture(params=MAKERS)
+@pytest.fixture(params=[(kind, atomic) for kind in MAKERS for atomic in (False, True)], ids=_named)
 def make_framework_door(
-    request: pytest.FixtureRequest, alice: Account, serve: Callable[[Any], None]
+    request: pytest.FixtureRequest,
+    alice: Account,
+    serve: Callable[[Any], None],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> MakeFrameworkDoor:
     """Put some work behind each of the framework's doors, with attributes of the class."""
+    kind, atomic_requests = request.param
+    monkeypatch.setitem(connection.settings_dict, "ATOMIC_REQUESTS", atomic_requests)
 
     def make(work: Any, attributes: dict[str, Any] | None = None, **options: Any) -> Door:
-        view = MAKERS[request.param](work, **options)
+        view = MAKERS[kind](work, **options)
         for name, value in (attributes or {}).items():
             setattr(view.cls, name, value)
+        if kind == "function":
+            view = transaction.non_atomic_requests(view)
         serve(view)
         return Door(view)
 
@@ -132,6 +148,48 @@ def test_the_browsable_api_replays(make_framework_door: MakeFrameworkDoor) -> No
     assert first.headers["Content-Type"].startswith("text/html")
     assert first.content == retry.content
     assert Payment.objects.count() == 1
+
+
+PAGE = "<p>{{ id }} {{ nonce }}</p>"
+RENDERERS: dict[str, tuple[type[BaseRenderer], str]] = {
+    "json": (JSONRenderer, "application/json"),
+    "browsable": (BrowsableAPIRenderer, "text/html"),
+    "admin": (AdminRenderer, "text/html"),
+    "template": (TemplateHTMLRenderer, "text/html"),
+    "static": (StaticHTMLRenderer, "text/html"),
+}
+
+
+@pytest.mark.parametrize("name", RENDERERS)
+@pytest.mark.parametrize("refuses", [False, True], ids=["accepted", "refused"])
+def test_every_renderer_of_the_framework_replays(
+    make_framework_door: MakeFrameworkDoor, settings: Any, name: str, refuses: bool
+) -> None:
+    """What it rendered first, for an answer and for a raised refusal, is what a retry gets."""
+    loaders = [("django.template.loaders.locmem.Loader", {"page.html": PAGE})]
+    framework = "django.template.loaders.app_directories.Loader"
+    settings.TEMPLATES = [
+        {**settings.TEMPLATES[0], "APP_DIRS": False, "OPTIONS": {"loaders": [*loaders, framework]}}
+    ]
+    renderer, accept = RENDERERS[name]
+
+    def work(request: Any) -> Response:
+        payment = write()
+        if refuses:
+            raise Declined(uuid.uuid4().hex)
+        data: Any = {"id": payment.pk, "nonce": uuid.uuid4().hex}
+        return Response(str(data) if name == "static" else data, 201, template_name="page.html")
+
+    door = make_framework_door(work, {"renderer_classes": [renderer]})
+
+    first, retry = door(Accept=accept), door(Accept=accept)
+
+    assert first.status_code == retry.status_code == (402 if refuses else 201)
+    assert retry.headers.pop("Idempotent-Replayed")
+    assert first.content
+    assert first.content == retry.content
+    assert list(first.items()) == list(retry.items())
+    assert Payment.objects.count() == (0 if refuses else 1)
 
 
 def test_no_content_replays(make_framework_door: MakeFrameworkDoor) -> None:
@@ -302,18 +360,27 @@ def test_a_disabled_user_gets_401_not_the_answer(alice: Account, client: Client)
 
 
 def test_a_revoked_permission_gets_403_not_the_answer(
-    make_framework_door: MakeFrameworkDoor,
+    make_framework_door: MakeFrameworkDoor, alice: Account
 ) -> None:
-    """A retry is authorised again."""
-    permitted = [True, False]
+    """A retry is authorised again; with the permission back, the answer is still there."""
 
-    class Permission(BasePermission):
+    class MayPay(BasePermission):
         def has_permission(self, request: Any, view: Any) -> bool:
-            return permitted.pop(0)
+            return bool(request.user.has_perm("shop.add_payment"))
 
-    door = make_framework_door(respond, {"permission_classes": [Permission]})
+    permission = Permission.objects.get(codename="add_payment")
+    alice.user.user_permissions.add(permission)
+    door = make_framework_door(respond, {"permission_classes": [MayPay]})
 
-    assert [door().status_code, door().status_code] == [201, 403]
+    first = door()
+    alice.user.user_permissions.remove(permission)
+    refused = door()
+    alice.user.user_permissions.add(permission)
+    retry = door()
+
+    assert [first.status_code, refused.status_code] == [201, 403]
+    assert first.content == retry.content
+    assert first.json()["nonce"].encode() not in refused.content
 
 
 def test_a_throttled_retry_gets_429_not_the_answer(
