@@ -221,7 +221,9 @@ def problem(request: HttpRequest, error: IdempotencyError) -> HttpResponse:
         "instance": escape_uri_path(request.path),
     }
     response = _page(request, document) or JsonResponse(
-        document, content_type="application/problem+json"
+        document,
+        content_type="application/problem+json",
+        headers={"Content-Language": "en"},  # or LocaleMiddleware names the project's language
     )
     response.status_code = error.status
     response["Link"] = f'<{type_uri}>; rel="describedby"'

@@ -20,7 +20,7 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.test import Client
 from django.test.utils import setup_databases, teardown_databases
-from django.urls import clear_url_caches, path
+from django.urls import clear_url_caches, include, path
 from django.utils.decorators import method_decorator
 from django.views import View
 from pytest_django import DjangoDbBlocker
@@ -249,9 +249,8 @@ ALL = [
     (door, atomic)
     for door in DOORS
     for atomic in (False, True)
-    if not (
-        door in {"drf-function", "adrf-function"} and atomic
-    )  # a test of its own says what holds there
+    # Of functions of the framework with ATOMIC_REQUESTS a test of its own says what holds.
+    if not (atomic and door in {"drf-function", "adrf-function"})
 ]
 EACH = [
     ("function", False),
@@ -296,13 +295,14 @@ MakeDoor = Callable[..., Door]
 
 @pytest.fixture
 def serve(settings: Any) -> Iterator[Callable[[Any], None]]:
-    """Serve a view at /work/ and at /other/, and nothing else."""
+    """Serve a view at /work/ and at /other/, and the app's own addresses, and nothing else."""
 
     def serve_view(view: Any) -> None:
         urlconf = types.ModuleType("urlconf_of_one_test")
         urlconf.urlpatterns = [  # type: ignore[attr-defined]
             path("work/", view),
             path("other/", view),
+            path("idempotency/", include("idempotency.urls")),
         ]
         settings.ROOT_URLCONF = urlconf
         clear_url_caches()
