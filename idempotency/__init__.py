@@ -25,7 +25,8 @@ A first request takes nine steps; ``flow.py`` reads in their order:
 The rooms, each importing only from the lines below its own:
 
 ======== ====================================================================
-doors    ``decorators``, ``drf``; ``views`` behind ``urls``; ``checks`` by ``apps``
+doors    ``decorators``, ``drf`` with ``browsable``; ``views`` behind ``urls``;
+         ``checks`` by ``apps``
 flow     ``flow``, which every door shares; above it ``async_views``
 heart    ``claims``
 row      ``models``, ``statements``

@@ -23,11 +23,13 @@ from django.db.transaction import atomic
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from rest_framework.exceptions import ParseError
+from rest_framework.renderers import BrowsableAPIRenderer
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
 from . import claims, http
 from .async_views import enclosed
+from .browsable import KeyFieldRenderer
 from .fingerprints import canonical_body
 from .flow import Options, Responder, answer, is_atomic_request
 from .views import key_status
@@ -69,6 +71,11 @@ class IdempotencyMixin:
     def get_idempotency_fingerprint(self, request: HttpRequest) -> bytes | str:
         """Give what stands for the body when requests are compared. Override to leave parts out."""
         return canonical_body(request)
+
+    def get_renderers(self) -> list[Any]:
+        """Give the browsable API a field for the key, where the project uses it as it comes."""
+        renderers = super().get_renderers()  # type: ignore[misc]
+        return [KeyFieldRenderer() if type(it) is BrowsableAPIRenderer else it for it in renderers]
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
         """Answer a request as ``APIView.dispatch`` does, with the flow around the handler.

@@ -57,10 +57,13 @@ class Options:
             if value is not None and (not callable(value) or iscoroutinefunction(value)):
                 raise TypeError(f"{option}= must be a sync callable, not {value!r}.")
 
+    def honour(self, method: str | None) -> bool:
+        """Tell whether requests of an HTTP method may have a key."""
+        return method in (conf.settings.METHODS if self.methods is None else self.methods)
+
     def cover(self, request: HttpRequest) -> bool:
         """Tell whether a request is the door's business: others run as if undecorated."""
-        methods = conf.settings.METHODS if self.methods is None else self.methods
-        if request.method not in methods:
+        if not self.honour(request.method):
             return False
         return self.required or http.KEY_HEADER in request.headers
 

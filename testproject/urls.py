@@ -1,5 +1,6 @@
 """The shop's addresses. The demo, the tests and the tutorial rely on them."""
 
+from django.contrib.staticfiles.views import serve
 from django.urls import include, path
 from rest_framework.routers import DefaultRouter
 
@@ -15,4 +16,6 @@ urlpatterns = [
     path("payments/<int:pk>/", views.payment_detail, name="payment-detail"),
     path("async/payments/", views.create_payment_async, name="create-payment-async"),
     path("idempotency/", include("idempotency.urls")),
+    # A real shop has its static files collected, and served by a web server.
+    path("static/<path:path>", serve, {"insecure": True}),
 ]

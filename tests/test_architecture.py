@@ -9,7 +9,7 @@ from support import CHECKOUT
 PACKAGE = CHECKOUT / "idempotency"
 
 LEVELS = [
-    {"decorators", "drf", "views", "urls", "checks", "apps"},
+    {"decorators", "drf", "browsable", "views", "urls", "checks", "apps"},
     {"async_views"},
     {"flow"},
     {"claims"},
@@ -19,13 +19,19 @@ LEVELS = [
 ]
 """From the doors down to the floor. A room may import from the levels below its own."""
 
-WITHIN_DOORS = {("apps", "checks"), ("urls", "views"), ("drf", "views"), ("decorators", "drf")}
-"""Wiring; the framework's way to the same page; and one decorator opens both doors, importing the
-framework's when that calls it."""
+WITHIN_DOORS = {
+    ("apps", "checks"),
+    ("urls", "views"),
+    ("drf", "views"),
+    ("drf", "browsable"),
+    ("decorators", "drf"),
+}
+"""Wiring; the framework's way to the same page, and its pages; and one decorator opens both doors,
+importing the framework's when that calls it."""
 
 ONLY_ROOM = {
     "django.conf": {"conf"},
-    "rest_framework": {"drf"},
+    "rest_framework": {"drf", "browsable"},
     "celery": set(),
 }
 """Imports that belong to one room."""
