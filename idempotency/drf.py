@@ -98,31 +98,35 @@ class IdempotencyMixin:
             if is_atomic_request():
                 dispatch = atomic(claims.database())(dispatch)
             return dispatch(request, *args, **kwargs)
-
-        view.args, view.kwargs = args, kwargs
-        view.request = view.initialize_request(request, *args, **kwargs)
-        view.headers = view.default_response_headers
         options = replace(
             options,
             scope=options.scope or self.get_idempotency_scope,
             fingerprint=options.fingerprint or self.get_idempotency_fingerprint,
         )
-        wanted = _with_handler(view, options)
-
-        def respond(_request: HttpRequest) -> HttpResponseBase:
-            return _finalized(view, getattr(view, method)(view.request, *args, **kwargs))
-
-        try:
-            view.initial(view.request, *args, **kwargs)
-            _parse(view.request)
-            response = answer(request, respond, wanted)
-        except Exception as error:
-            response = _finalized(view, view.handle_exception(error))
-        view.response = response
-        return response
+        view.args, view.kwargs = args, kwargs
+        view.response = _answer_method(view, request, options)
+        return view.response
 
     # as_view() copies this to the view, which Django then leaves out of ATOMIC_REQUESTS.
     dispatch._non_atomic_requests = {claims.database()}  # type: ignore[attr-defined]  # noqa: RUF012
+
+
+def _answer_method(view: Any, request: HttpRequest, options: Options) -> HttpResponseBase:
+    """Answer a covered request to a method or action of a class."""
+    view.request = view.initialize_request(request, *view.args, **view.kwargs)
+    view.headers = view.default_response_headers
+    options = _with_handler(view, options)
+
+    def respond(_request: HttpRequest) -> HttpResponseBase:
+        handler = getattr(view, view.request.method.lower())
+        return _finalized(view, handler(view.request, *view.args, **view.kwargs))
+
+    try:
+        view.initial(view.request, *view.args, **view.kwargs)
+        _parse(view.request)
+        return answer(request, respond, options)
+    except Exception as error:
+        return _finalized(view, view.handle_exception(error))
 
 
 def answer_function(request: Request, respond: Responder, options: Options) -> HttpResponseBase:
