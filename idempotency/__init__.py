@@ -25,10 +25,10 @@ A first request takes nine steps; ``flow.py`` reads in their order:
 The rooms, each importing only from the lines below its own:
 
 ======== ====================================================================
-doors    ``decorators``, ``drf``; ``views`` behind ``urls``; ``checks`` by ``apps``;
-         ``openapi``, which documents them
+doors    ``decorators``, ``drf`` with ``browsable``; ``views`` behind ``urls``;
+         ``checks`` by ``apps``; ``openapi``, which documents them
 words    ``operations``, what OpenAPI says of them
-flow     ``flow``, which every door shares
+flow     ``flow``, which every door shares; above it ``async_views``
 heart    ``claims``
 row      ``models``, ``statements``
 wire     ``http``, ``fingerprints``

@@ -94,6 +94,15 @@ def problems() -> Iterator[str]:
             yield str(error)
 
 
+def in_words(span: timedelta) -> str:
+    """Say exactly how long a span is, for clients to read: ``24 hours``, ``90 minutes``."""
+    seconds = span.total_seconds()
+    units = {"hour": 3600, "minute": 60, "second": 1}
+    unit = next((unit for unit, length in units.items() if seconds % length == 0), "second")
+    count = seconds / units[unit]
+    return f"{count:.9g} {unit}{'' if count == 1 else 's'}"
+
+
 def secrets() -> list[str | bytes]:
     """Give the secrets of fingerprints: ``SECRET_KEY`` to write with, its fallbacks to read."""
     return [django_settings.SECRET_KEY, *django_settings.SECRET_KEY_FALLBACKS]

@@ -11,24 +11,23 @@ Whatever authenticates, authorises or throttles goes above it: a retry passes th
 skips only the view. A class is decorated with ``method_decorator(idempotent, name="dispatch")``.
 """
 
-from collections.abc import Awaitable, Callable, Collection
-from contextvars import ContextVar
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial, wraps
 from typing import Any, TypeVar, cast, overload
 
-from asgiref.sync import async_to_sync, iscoroutinefunction, sync_to_async
-from django.db import connections
+from asgiref.sync import iscoroutinefunction, sync_to_async
 from django.db.transaction import atomic
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
 from . import claims, conf
+from .async_views import AsyncResponder, enclosed
+from .fingerprints import BodyForm
 from .flow import ExceptionHandler, Options, Responder, answer, is_atomic_request
 
 View = TypeVar("View", bound=Callable[..., Any])
-AsyncResponder = Callable[[HttpRequest], Awaitable[HttpResponseBase]]
 
 
 @overload
@@ -41,6 +40,7 @@ def idempotent(
     ttl: timedelta | None = None,
     scope: conf.Resolver | None = None,
     tenant: conf.Resolver | None = None,
+    fingerprint: BodyForm | None = None,
     wait: float = 0,
     store: Callable[[Any], bool] | None = None,
     exception_handler: ExceptionHandler | None = None,
@@ -58,6 +58,9 @@ def idempotent(view: View | None = None, /, **options: Any) -> Any:
         scope: Resolver of who is calling, in place of the authenticated user. Needed where
             anonymous callers may use keys. Start its answer with a kind, as in ``"partner:17"``.
         tenant: Resolver of the tenant that goes in front of the scope, in place of ``TENANT``.
+        fingerprint: Gives what stands for the body when a request is compared with the one that
+            its key was first sent with; in place of `fingerprints.canonical_body`. Method, path,
+            query and media type count all the same.
         wait: Seconds a concurrent request waits for the first one, at most ``MAX_WAIT``, before
             it is answered 409. A client's ``Prefer: wait=N`` goes before it.
         store: Predicate on the response: whether to commit what the view wrote and keep the
@@ -93,13 +96,8 @@ class _Door:
 
     async def aserve(self, request: HttpRequest, respond: AsyncResponder) -> HttpResponseBase:
         if self.options.cover(request) or self._atomic():
-            # A transaction lives on one thread. asgiref runs there what the view asks of the ORM.
-            return await sync_to_async(self.serve)(request, _enclosed(respond))
-        request.idempotency = None  # type: ignore[attr-defined]
-        try:
-            return await respond(request)
-        except Exception as error:
-            return await sync_to_async(self._handled)(request, error)
+            return await sync_to_async(self.serve)(request, enclosed(respond))
+        return await self._uncovered(request, respond)
 
     def serve_api_view(self, request: Any, respond: Responder) -> HttpResponseBase:
         """Answer a request of Django REST framework, whose dispatch calls the view."""
@@ -112,6 +110,19 @@ class _Door:
             return respond(request)
         except Exception as error:
             return self._handled(request, error)
+
+    async def aserve_api_view(self, request: Any, respond: AsyncResponder) -> HttpResponseBase:
+        """Do the same for ``adrf``, whose dispatch awaits the view."""
+        if self.options.cover(request._request):
+            return await sync_to_async(self.serve_api_view)(request, enclosed(respond))
+        return await self._uncovered(request, respond)
+
+    async def _uncovered(self, request: Any, respond: AsyncResponder) -> HttpResponseBase:
+        getattr(request, "_request", request).idempotency = None
+        try:
+            return await respond(request)
+        except Exception as error:
+            return await sync_to_async(self._handled)(request, error)
 
     def _atomic(self) -> bool:
         return self.was_atomic and is_atomic_request()
@@ -132,11 +143,13 @@ def _decorate(view: View, options: Options) -> View:
 
     @wraps(view)
     async def async_wrapper(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        _refuse_other_than_request(request)
 
         async def respond(request: HttpRequest) -> HttpResponseBase:
             return cast("HttpResponseBase", await view(request, *args, **kwargs))
 
+        if _is_framework_request(request):
+            return await door.aserve_api_view(request, respond)
+        _refuse_other_than_request(request)
         return await door.aserve(request, respond)
 
     @wraps(view)
@@ -145,7 +158,7 @@ def _decorate(view: View, options: Options) -> View:
         def respond(request: HttpRequest) -> HttpResponseBase:
             return cast("HttpResponseBase", view(request, *args, **kwargs))
 
-        if isinstance(getattr(request, "_request", None), HttpRequest):
+        if _is_framework_request(request):
             return door.serve_api_view(request, respond)
         _refuse_other_than_request(request)
         return door.serve(request, respond)
@@ -155,51 +168,6 @@ def _decorate(view: View, options: Options) -> View:
     decorated._non_atomic_requests = {*non_atomic, alias}
     decorated.idempotency_options = options
     return cast("View", decorated)
-
-
-class _Span:
-    """The time in which an async view runs."""
-
-    is_over = False
-
-
-_span: ContextVar[_Span | None] = ContextVar("idempotency_span", default=None)
-"""The span of the view that started the current task; it goes with the task wherever that goes."""
-
-
-def _enclosed(respond: AsyncResponder) -> Responder:
-    """Let an async view, and the tasks it starts, use the database while it runs and no longer.
-
-    A task that the view leaves behind would go on writing when the transaction has ended: what it
-    writes then is not undone by a rollback, and is written again by a retry.
-    """
-
-    async def within_span(request: HttpRequest) -> HttpResponseBase:
-        span = _Span()
-        token = _span.set(span)
-        try:
-            return await respond(request)
-        finally:
-            span.is_over = True
-            _span.reset(token)
-
-    def run(request: HttpRequest) -> HttpResponseBase:
-        wrappers = connections[claims.database()].execute_wrappers
-        if _refuse_late_query not in wrappers:
-            wrappers.append(_refuse_late_query)
-        return async_to_sync(within_span)(request)
-
-    return run
-
-
-def _refuse_late_query(execute: Any, *query: Any) -> Any:
-    span = _span.get()
-    if span and span.is_over:
-        raise RuntimeError(
-            "A task uses the database after the idempotent view that started it has ended, and "
-            "with it the transaction. Await every task that the view starts."
-        )
-    return execute(*query)
 
 
 def _is_async(view: Any) -> bool:
@@ -244,6 +212,10 @@ def _refuse_wrong_use(view: Any) -> None:
             f"{name} is a method. Write @method_decorator(idempotent) above it, or better "
             '@method_decorator(idempotent, name="dispatch") above its class.'
         )
+
+
+def _is_framework_request(request: Any) -> bool:
+    return isinstance(getattr(request, "_request", None), HttpRequest)
 
 
 def _refuse_other_than_request(request: Any) -> None:

@@ -18,14 +18,19 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, ClassVar, cast
 
+from asgiref.sync import iscoroutinefunction, sync_to_async
 from django.db.transaction import atomic
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from rest_framework.exceptions import ParseError
+from rest_framework.renderers import BrowsableAPIRenderer
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
 from . import claims, http
+from .async_views import enclosed
+from .browsable import KeyFieldRenderer
+from .fingerprints import canonical_body
 from .flow import Options, Responder, answer, is_atomic_request
 from .views import key_status
 
@@ -66,40 +71,65 @@ class IdempotencyMixin:
         """Tell whose key it is; None where nobody can. Override to scope other than by user."""
         return http.user_scope(request)
 
-    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        """Answer a request as ``APIView.dispatch`` does, with the flow around the handler."""
+    def get_idempotency_fingerprint(self, request: HttpRequest) -> bytes | str:
+        """Give what stands for the body when requests are compared. Override to leave parts out."""
+        return canonical_body(request)
+
+    def get_renderers(self) -> list[Any]:
+        """Give the browsable API a field for the key, where the project uses it as it comes."""
+        renderers = super().get_renderers()  # type: ignore[misc]
+        return [KeyFieldRenderer() if type(it) is BrowsableAPIRenderer else it for it in renderers]
+
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        """Answer a request as ``APIView.dispatch`` does, with the flow around the handler.
+
+        Of a view that is async (of ``adrf``) it gives, as that does, an awaitable.
+        """
         view: Any = self
+        method = (request.method or "").lower()
         if actions := getattr(view, "action_map", None):
-            view.action = actions.get((request.method or "").lower())
+            view.action = actions.get(method)
         options = self.get_idempotency_options()
-        if not options.cover(request) or not hasattr(view, (request.method or "").lower()):
+        is_there = method in view.http_method_names and hasattr(view, method)
+        is_covered = is_there and options.cover(request)
+        if view.view_is_async and (is_covered or is_atomic_request()):
+            _await_in_sync(view, method)
+            return sync_to_async(IdempotencyMixin.dispatch)(view, request, *args, **kwargs)
+        if not is_covered:
             request.idempotency = None  # type: ignore[attr-defined]
             dispatch: Any = super().dispatch  # type: ignore[misc]
             if is_atomic_request():
                 dispatch = atomic(claims.database())(dispatch)
-            return cast("HttpResponseBase", dispatch(request, *args, **kwargs))
-
+            return dispatch(request, *args, **kwargs)
+        options = replace(
+            options,
+            scope=options.scope or self.get_idempotency_scope,
+            fingerprint=options.fingerprint or self.get_idempotency_fingerprint,
+        )
         view.args, view.kwargs = args, kwargs
-        view.request = view.initialize_request(request, *args, **kwargs)
-        view.headers = view.default_response_headers
-        try:
-            view.initial(view.request, *args, **kwargs)
-            _parse(view.request)
-        except Exception as error:
-            response = view.response = _finalized(view, view.handle_exception(error))
-            return response
-
-        def respond(_request: HttpRequest) -> HttpResponseBase:
-            handler = getattr(view, view.request.method.lower())
-            return _finalized(view, handler(view.request, *args, **kwargs))
-
-        scope = options.scope or self.get_idempotency_scope
-        wanted = _with_handler(view, replace(options, scope=scope))
-        response = view.response = answer(request, respond, wanted)
-        return response
+        view.response = _answer_method(view, request, options)
+        return view.response
 
     # as_view() copies this to the view, which Django then leaves out of ATOMIC_REQUESTS.
     dispatch._non_atomic_requests = {claims.database()}  # type: ignore[attr-defined]  # noqa: RUF012
+
+
+def _answer_method(view: Any, request: HttpRequest, options: Options) -> HttpResponseBase:
+    """Answer a covered request to a method or action of a class."""
+    view.request = view.initialize_request(request, *view.args, **view.kwargs)
+    view.headers = view.default_response_headers
+    options = _with_handler(view, options)
+
+    def respond(_request: HttpRequest) -> HttpResponseBase:
+        handler = getattr(view, view.request.method.lower())
+        return _finalized(view, handler(view.request, *view.args, **view.kwargs))
+
+    try:
+        view.initial(view.request, *view.args, **view.kwargs)
+        _parse(view.request)
+        return answer(request, respond, options)
+    except Exception as error:
+        return _finalized(view, view.handle_exception(error))
 
 
 def answer_function(request: Request, respond: Responder, options: Options) -> HttpResponseBase:
@@ -113,6 +143,19 @@ def answer_function(request: Request, respond: Responder, options: Options) -> H
     )
 
 
+def _await_in_sync(view: Any, method: str) -> None:
+    """Turn an async view, for this one request, into a sync one that awaits its handler."""
+    view.view_is_async = False
+    handler = getattr(view, method, None)
+    if not iscoroutinefunction(handler):
+        return
+
+    def awaiting_handler(request: Any, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        return enclosed(lambda request: handler(request, *args, **kwargs))(request)
+
+    setattr(view, method, awaiting_handler)
+
+
 def _options(values: Mapping[str, Any]) -> Options:
     if "exception_handler" in values:
         raise TypeError(
@@ -123,7 +166,8 @@ def _options(values: Mapping[str, Any]) -> Options:
 
 
 def _with_handler(view: Any, options: Options) -> Options:
-    """Let the framework's exception handling answer what the handler raises."""
+    """Let the framework's exception handling answer what the handler raises, asking it once."""
+    _ask_once(view)
     ours = options.exception_handler
 
     def handle(request: HttpRequest, error: Exception) -> HttpResponseBase | None:
@@ -138,6 +182,24 @@ def _with_handler(view: Any, options: Options) -> Options:
         return _finalized(view, response)
 
     return replace(options, exception_handler=handle)
+
+
+def _ask_once(view: Any) -> None:
+    """Let what the view's exception handling has let pass pass dispatch, too, without asking."""
+    ask = view.handle_exception
+    passed: Exception | None = None
+
+    def handle_exception(error: Exception) -> Any:
+        nonlocal passed
+        if error is passed:
+            raise error
+        try:
+            return ask(error)
+        except Exception as unhandled:
+            passed = unhandled
+            raise
+
+    view.handle_exception = handle_exception
 
 
 def _finalized(view: Any, response: Any) -> HttpResponseBase:

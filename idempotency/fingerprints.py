@@ -7,7 +7,7 @@ down: the order of a JSON object's names, or the boundary of a multipart body.
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NoReturn
 from urllib.parse import parse_qsl
 
@@ -23,22 +23,34 @@ _VERSION = b"\x01"
 _MAX_DEPTH = 100
 """JSON nested deeper is compared as bytes: Python's own limit would depend on who is calling."""
 
+BodyForm = Callable[[HttpRequest], bytes | str]
+"""Gives the part of a fingerprint that stands for the body."""
 
-def fingerprints(request: HttpRequest) -> tuple[bytes, ...]:
+
+def fingerprints(request: HttpRequest, body: BodyForm | None = None) -> tuple[bytes, ...]:
     """Give the request's fingerprint under each secret: the current one, then its fallbacks.
 
-    Files are read in chunks and rewound, and the body stays readable for the view.
+    Args:
+        body: What stands for the body, in place of `canonical_body`.
+
+    Raises:
+        TypeError: It gave neither bytes nor text.
     """
     parts = (
         (request.method or "").encode(),
         _text(request.path),
         _joined(_flat(sorted(_pairs(request.META.get("QUERY_STRING", ""))))),
         _text((request.content_type or "").lower()),
-        *_body(request),
     )
+    form = (body or canonical_body)(request)
+    if not isinstance(form, bytes | str):
+        raise TypeError(
+            f"{body!r} must give bytes or text to stand for the body, not {type(form).__name__}."
+        )
+    form = _text(form) if isinstance(form, str) else form
     # The parts are hashed once, whatever the number of secrets. The HMAC keeps somebody who sees
     # a dump of the table from guessing bodies of few possible values.
-    digest = hashlib.sha256(_joined(parts)).digest()
+    digest = hashlib.sha256(_joined(parts) + form).digest()
     return tuple(
         _VERSION
         + salted_hmac("idempotency.fingerprints", digest, secret, algorithm="sha256").digest()
@@ -46,8 +58,16 @@ def fingerprints(request: HttpRequest) -> tuple[bytes, ...]:
     )
 
 
-def _body(request: HttpRequest) -> tuple[bytes, bytes]:
-    """Give the kind of the body and its canonical form; the kind keeps the forms apart."""
+def canonical_body(request: HttpRequest) -> bytes:
+    """Give one form of the body for all the ways to write the same down.
+
+    Files are read in chunks and rewound, and the body stays readable for the view.
+    """
+    return _joined(_kind_and_form(request))
+
+
+def _kind_and_form(request: HttpRequest) -> tuple[bytes, bytes]:
+    """Give the kind of the body and its form; the kind keeps the forms apart."""
     media_type = (request.content_type or "").lower()
     try:
         if media_type == "multipart/form-data":

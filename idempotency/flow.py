@@ -17,7 +17,7 @@ from django.http.response import HttpResponseBase
 
 from . import claims, conf, http
 from .exceptions import IdempotencyError, MissingKey, RequestInProgress, TransactionConflict
-from .fingerprints import fingerprints
+from .fingerprints import BodyForm, fingerprints
 
 Responder = Callable[[HttpRequest], HttpResponseBase]
 """A view whose other arguments are filled in already."""
@@ -39,6 +39,7 @@ class Options:
     ttl: timedelta | None = None
     scope: conf.Resolver | None = None
     tenant: conf.Resolver | None = None
+    fingerprint: BodyForm | None = None
     wait: float = 0
     store: Callable[[Any], bool] | None = None
     exception_handler: ExceptionHandler | None = None
@@ -51,7 +52,7 @@ class Options:
                     conf.check(setting, value)
                 except ValueError as error:
                     raise ValueError(f"{option}= {error}") from None
-        for option in ("scope", "tenant", "store", "exception_handler"):
+        for option in ("scope", "tenant", "fingerprint", "store", "exception_handler"):
             value = getattr(self, option)
             if value is not None and (not callable(value) or iscoroutinefunction(value)):
                 raise TypeError(f"{option}= must be a sync callable, not {value!r}.")
@@ -99,7 +100,7 @@ class Options:
         return claims.Claim(
             scope=http.scope(request, self.scope, self.tenant or conf.tenant()),
             key=key,
-            fingerprints=fingerprints(request),
+            fingerprints=fingerprints(request, self.fingerprint),
             operation=http.operation(request),
             ttl=self.life(),
         )

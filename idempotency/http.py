@@ -215,7 +215,11 @@ def problem(request: HttpRequest, error: IdempotencyError) -> HttpResponse:
     """Answer an error: a problem document (RFC 9457), or a page with the same facts for people."""
     type_uri = problem_type(request, error.slug)
     document = problem_document(error, type_uri, request.path)
-    response = _page(request, document) or JsonResponse(document, content_type=PROBLEM_TYPE)
+    response = _page(request, document) or JsonResponse(
+        document,
+        content_type=PROBLEM_TYPE,
+        headers={"Content-Language": "en"},  # or LocaleMiddleware names the project's language
+    )
     response.status_code = error.status
     response["Link"] = f'<{type_uri}>; rel="describedby"'
     response["Cache-Control"] = "no-store"

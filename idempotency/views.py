@@ -49,11 +49,18 @@ def policy(request: HttpRequest) -> HttpResponse:
     """Tell clients the rules, from the live settings: the draft wants them published (2.3, 2.5)."""
     context: dict[str, Any] = {
         "settings": conf.settings,
-        "hours": conf.settings.TTL.total_seconds() / 3600,
+        "lifetime": conf.in_words(conf.settings.TTL),
         "problems": [kind() for kind in IdempotencyError.__subclasses__()],
     }
     try:
         return render(request, "idempotency/policy.html", context)
     except TemplateDoesNotExist:  # the project has no engine that looks into apps
-        paragraphs = (f"{it.slug} ({it.status})\n{it.detail}" for it in context["problems"])
-        return HttpResponse("\n\n".join(paragraphs), content_type="text/plain; charset=utf-8")
+        rules = (
+            f"Send Idempotency-Key with a {' or '.join(conf.settings.METHODS)} request: 1 to 255 "
+            "printable ASCII characters in double quotes, the same with every retry. A key expires "
+            f"{context['lifetime']} after it was first sent, unless its operation's documentation "
+            "says otherwise."
+        )
+        problems = (f"{it.slug} ({it.status})\n{it.detail}" for it in context["problems"])
+        text = "\n\n".join([rules, *problems])
+        return HttpResponse(text, content_type="text/plain; charset=utf-8")

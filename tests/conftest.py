@@ -1,9 +1,12 @@
 """What all tests share: the two customers, and ways to call a view as one of them."""
 
 import json
+import os
+import shutil
 import types
 import uuid
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cache
@@ -11,15 +14,19 @@ from typing import Any
 
 import httpx
 import pytest
+from adrf.decorators import api_view as async_api_view
+from adrf.views import APIView as AsyncAPIView
+from adrf.viewsets import ViewSet as AsyncViewSet
 from asgiref.sync import sync_to_async
 from django.db import connection
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.test import Client
 from django.test.utils import setup_databases, teardown_databases
-from django.urls import clear_url_caches, path
+from django.urls import clear_url_caches, include, path
 from django.utils.decorators import method_decorator
 from django.views import View
+from playwright.sync_api import Browser, Page, sync_playwright
 from pytest_django import DjangoDbBlocker
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.decorators import api_view
@@ -40,7 +47,13 @@ Work = Callable[[HttpRequest], HttpResponseBase]
 
 EMPTY = ";".join(
     f"DELETE FROM {table}"
-    for table in ("idempotency_key", "shop_payment", "shop_account", "auth_user")
+    for table in (
+        "idempotency_key",
+        "shop_payment",
+        "shop_account",
+        "auth_user_user_permissions",
+        "auth_user",
+    )
 )
 
 
@@ -87,6 +100,72 @@ def serve_shop(django_db_setup: None) -> Iterator[ServeShop]:
             return servers.enter_context(shop(kind, **environment))
 
         yield serve_once
+
+
+CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
+NO_CHROMIUM = (
+    "The browser tests need Chromium, and there is none on the PATH: 'apt-get install chromium' "
+    "or your system's like of it."
+)
+QUIET = [
+    "--no-sandbox",  # which root cannot have; all that is opened is our own
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-gpu",
+    "--disable-quic",
+    "--disable-sync",
+]
+
+
+@pytest.fixture(scope="session")
+def browser_thread() -> Iterator[ThreadPoolExecutor]:
+    """Give the thread where the browser is driven, and where tests that use one run.
+
+    Playwright's sync API leaves an event loop running in its thread, where Django then refuses
+    queries and ``async_to_sync``. Here that thread is its own, and all other tests are none the
+    wiser. A test with a browser looks into the database by `support.elsewhere`.
+    """
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="browser") as thread:
+        yield thread
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """Run a test that uses a browser on the browser's thread."""
+    if "browser_thread" not in pyfuncitem.fixturenames:
+        return None
+    thread: Any = pyfuncitem.funcargs["browser_thread"]
+    wanted = {name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}
+    thread.submit(pyfuncitem.obj, **wanted).result()
+    return True
+
+
+@pytest.fixture(scope="session")
+def chromium() -> dict[str, Any]:
+    """Say how to launch Chromium: the system's, for Playwright's own is not on PyPI."""
+    program = next(filter(None, map(shutil.which, CHROMIUM)), None)
+    if program is None:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(NO_CHROMIUM)
+    return {"executable_path": program, "args": QUIET}
+
+
+@pytest.fixture(scope="session")
+def browser(browser_thread: ThreadPoolExecutor, chromium: dict[str, Any]) -> Iterator[Browser]:
+    """Give a headless Chromium."""
+    playwright = browser_thread.submit(sync_playwright().start).result()
+    try:
+        yield browser_thread.submit(playwright.chromium.launch, **chromium).result()
+    finally:
+        browser_thread.submit(playwright.stop).result()
+
+
+@pytest.fixture
+def page(browser: Browser, browser_thread: ThreadPoolExecutor) -> Iterator[Page]:
+    """Give a page in a fresh profile: no cookies, no cache, no history."""
+    context = browser_thread.submit(browser.new_context).result()
+    yield browser_thread.submit(context.new_page).result()
+    browser_thread.submit(context.close).result()
 
 
 @pytest.fixture
@@ -195,6 +274,35 @@ def _framework_function(work: Work, **options: Any) -> Any:
     return api_view(["POST", "GET", "PATCH", "PUT"])(view)
 
 
+def _async_framework_class(work: Work, **options: Any) -> Any:
+    async def run(self: Any, request: Request) -> HttpResponseBase:
+        return await sync_to_async(work)(request)
+
+    body = _framework(work, options)
+    body |= dict.fromkeys(("post", "get", "patch", "put"), run)
+    view: Any = type("WorkView", (IdempotencyMixin, AsyncAPIView), body)
+    return view.as_view()
+
+
+def _async_framework_viewset(work: Work, **options: Any) -> Any:
+    async def run(self: Any, request: Request) -> HttpResponseBase:
+        return await sync_to_async(work)(request)
+
+    body = _framework(work, options) | {"run": run}
+    view: Any = type("WorkViewSet", (IdempotencyMixin, AsyncViewSet), body)
+    return view.as_view(dict.fromkeys(("post", "get", "patch", "put"), "run"))
+
+
+def _async_framework_function(work: Work, **options: Any) -> Any:
+    @idempotent(**options)
+    async def view(request: HttpRequest) -> HttpResponseBase:
+        return await sync_to_async(work)(request)
+
+    for name, value in FRAMEWORK.items():
+        setattr(view, name, value)
+    return async_api_view(["POST", "GET", "PATCH", "PUT"])(view)
+
+
 DOORS = {
     "function": _function,
     "async-function": _async_function,
@@ -203,12 +311,16 @@ DOORS = {
     "drf-function": _framework_function,
     "drf-class": _framework_class,
     "drf-viewset": _framework_viewset,
+    "adrf-function": _async_framework_function,
+    "adrf-class": _async_framework_class,
+    "adrf-viewset": _async_framework_viewset,
 }
 ALL = [
     (door, atomic)
     for door in DOORS
     for atomic in (False, True)
-    if (door, atomic) != ("drf-function", True)  # a test of its own says what holds there
+    # Of functions of the framework with ATOMIC_REQUESTS a test of its own says what holds.
+    if not (atomic and door in {"drf-function", "adrf-function"})
 ]
 EACH = [
     ("function", False),
@@ -218,6 +330,8 @@ EACH = [
     ("drf-function", False),
     ("drf-class", True),
     ("drf-viewset", False),
+    ("adrf-function", False),
+    ("adrf-viewset", True),
 ]
 
 
@@ -230,12 +344,16 @@ class Door:
     path: str = "/work/"
     key: str = field(default_factory=lambda: str(uuid.uuid4()))
 
-    def __call__(self, data: Any = None, *, method: str = "POST", **headers: str) -> Any:
-        """Send a request with the door's key; keywords are headers, as in ``Accept="a/b"``."""
+    def headers(self, **headers: str) -> dict[str, str]:
+        """Give what the door's requests have for headers."""
         sent = {"Idempotency-Key": self.key} if self.key else {}
         if self.token:
             sent["Authorization"] = f"Bearer {self.token}"
-        sent.update({name.replace("_", "-"): value for name, value in headers.items()})
+        return sent | {name.replace("_", "-"): value for name, value in headers.items()}
+
+    def __call__(self, data: Any = None, *, method: str = "POST", **headers: str) -> Any:
+        """Send a request with the door's key; keywords are headers, as in ``Accept="a/b"``."""
+        sent = self.headers(**headers)
         body = data if isinstance(data, bytes) else json.dumps(data)
         client = Client(raise_request_exception=False)
         content_type = sent.pop("Content-Type", "application/json")
@@ -247,13 +365,14 @@ MakeDoor = Callable[..., Door]
 
 @pytest.fixture
 def serve(settings: Any) -> Iterator[Callable[[Any], None]]:
-    """Serve a view at /work/ and at /other/, and nothing else."""
+    """Serve a view at /work/ and at /other/, and the app's own addresses, and nothing else."""
 
     def serve_view(view: Any) -> None:
         urlconf = types.ModuleType("urlconf_of_one_test")
         urlconf.urlpatterns = [  # type: ignore[attr-defined]
             path("work/", view),
             path("other/", view),
+            path("idempotency/", include("idempotency.urls")),
         ]
         settings.ROOT_URLCONF = urlconf
         clear_url_caches()

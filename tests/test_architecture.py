@@ -9,8 +9,8 @@ from support import CHECKOUT
 PACKAGE = CHECKOUT / "idempotency"
 
 LEVELS = [
-    {"decorators", "drf", "openapi", "views", "urls", "checks", "apps"},
-    {"operations"},
+    {"decorators", "drf", "browsable", "openapi", "views", "urls", "checks", "apps"},
+    {"operations", "async_views"},
     {"flow"},
     {"claims"},
     {"models", "statements"},
@@ -24,15 +24,16 @@ WITHIN_DOORS = {
     ("apps", "openapi"),
     ("urls", "views"),
     ("drf", "views"),
+    ("drf", "browsable"),
     ("decorators", "drf"),
     ("openapi", "drf"),
 }
-"""Wiring; the framework's way to the same page; one decorator opens both doors, importing the
-framework's when that calls it; and what documents that door must know it."""
+"""Wiring; the framework's way to the same page, and its pages; one decorator opens both doors,
+importing the framework's when that calls it; and what documents that door must know it."""
 
 ONLY_ROOM = {
     "django.conf": {"conf"},
-    "rest_framework": {"drf"},
+    "rest_framework": {"drf", "browsable"},
     "drf_spectacular": {"openapi"},
     "celery": set(),
 }

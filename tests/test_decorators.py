@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from asgiref.sync import async_to_sync, sync_to_async
-from conftest import Door, MakeDoor
+from conftest import DOORS, Door, MakeDoor
 from django.core.exceptions import PermissionDenied, SuspiciousOperation
 from django.core.files.uploadedfile import SimpleUploadedFile, UploadedFile
 from django.db import IntegrityError, connection, connections, transaction
@@ -475,18 +475,34 @@ def test_a_failing_exception_handler_is_an_error(make_door: MakeDoor) -> None:
     assert Payment.objects.count() == 0
 
 
-@pytest.mark.parametrize("key", ["k", ""])
-def test_the_exception_handler_may_use_the_orm(make_door: MakeDoor, key: str) -> None:
-    """With a key and without one, sync and async."""
+def count_payments(_request: HttpRequest, _error: Exception) -> HttpResponse:
+    """Answer an exception with a look at the database."""
+    return HttpResponse(str(Payment.objects.count()), status=402)
 
-    def look(_request: HttpRequest, _error: Exception) -> HttpResponse:
-        return HttpResponse(str(Payment.objects.count()), status=402)
+
+def test_the_exception_handler_may_use_the_orm(make_door: MakeDoor) -> None:
+    """It runs on the thread of the transaction, sync and async."""
 
     def work(request: HttpRequest) -> HttpResponse:
         raise Refused
 
-    door = make_door(work, exception_handler=look)
-    door.key = key
+    door = make_door(work, exception_handler=count_payments)
+
+    assert (door().status_code, door().content) == (402, b"0")
+
+
+@pytest.mark.parametrize("kind", ["function", "async-function"])
+def test_without_a_key_the_exception_handler_may_use_the_orm(
+    alice: Account, serve: Callable[[Any], None], kind: str
+) -> None:
+    """Sync and async; of the frameworks' own exception handling it is theirs to say."""
+
+    def work(request: HttpRequest) -> HttpResponse:
+        raise Refused
+
+    view = DOORS[kind](work, exception_handler=count_payments)
+    serve(view)
+    door = Door(view, key="")
 
     assert (door().status_code, door().content) == (402, b"0")
 
@@ -889,6 +905,41 @@ def test_the_same_request_written_otherwise_is_the_same(make_door: MakeDoor) -> 
     assert first.content == retry.content
 
 
+def sent_id(request: HttpRequest) -> str:
+    """Leave out of the body whatever is not its id."""
+    return str(json.loads(request.body)["id"])
+
+
+def test_a_view_can_say_what_of_the_body_counts(make_door: MakeDoor) -> None:
+    """Here the time of sending does not; the id does, and all that is not body counts as ever."""
+    door = make_door(created, fingerprint=sent_id, methods={"POST", "PUT"})
+
+    first, retry = door({"id": 1, "sent": "10:00"}), door({"sent": "10:01", "id": 1})
+
+    assert first.content == retry.content
+    for other in (
+        door({"id": 2, "sent": "10:00"}),
+        door({"id": 1}, method="PUT"),
+        door(b'{"id": 1}', Content_Type="text/plain"),
+    ):
+        assert (other.status_code, problem(other)) == (422, "key-reused")
+    for path in ("/other/", "/work/?a=1"):
+        door.path = path
+        assert problem(door({"id": 1})) == "key-reused"
+    assert Payment.objects.count() == 1
+
+
+@pytest.mark.parametrize("part", [None, 7, bytearray(b"x")])
+def test_what_cannot_stand_for_a_body_stops_the_view(make_door: MakeDoor, part: Any) -> None:
+    """A fingerprint of neither bytes nor text is an error, before anything runs or is written."""
+    door = make_door(created, fingerprint=lambda request: part)
+
+    with pytest.raises(TypeError, match=rf"must give bytes or text .* not {type(part).__name__}\."):
+        Client().post("/work/", headers=door.headers())
+    assert not IdempotencyKey.objects.exists()
+    assert Payment.objects.count() == 0
+
+
 @pytest.mark.parametrize("method", ["POST", "PATCH"])
 def test_a_multipart_retry_may_have_another_boundary(make_door: MakeDoor, method: str) -> None:
     """The parts are what counts, file and all; another file is another request."""
@@ -1201,6 +1252,8 @@ def test_what_cannot_be_called_is_refused() -> None:
         ({"scope": "user"}, "scope= must be"),
         ({"scope": write_async}, "scope= must be"),
         ({"tenant": "user"}, "tenant= must be"),
+        ({"fingerprint": "body"}, "fingerprint= must be"),
+        ({"fingerprint": write_async}, "fingerprint= must be"),
         ({"store": True}, "store= must be"),
         ({"exception_handler": 402}, "exception_handler= must be"),
     ],

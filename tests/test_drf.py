@@ -1,28 +1,51 @@
 """What only the framework's doors have; all they share with the others is in test_decorators."""
 
+import asyncio
 import json
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
-from conftest import Door, _framework_class, _framework_function, _framework_viewset
+from adrf.decorators import api_view as async_api_view
+from adrf.views import APIView as AsyncAPIView
+from adrf.viewsets import ViewSet as AsyncViewSet
+from asgiref.sync import async_to_sync
+from conftest import (
+    CallerOfMiddleware,
+    Door,
+    _async_framework_class,
+    _async_framework_function,
+    _async_framework_viewset,
+    _framework_class,
+    _framework_function,
+    _framework_viewset,
+    _named,
+)
+from django.contrib.auth.models import Permission
 from django.core.cache import cache
 from django.db import connection, transaction
 from django.http import HttpRequest, HttpResponse
-from django.test import Client
+from django.test import AsyncClient, Client
 from django.utils.decorators import method_decorator
 from rest_framework import serializers
 from rest_framework.decorators import action, api_view
 from rest_framework.exceptions import APIException
 from rest_framework.negotiation import DefaultContentNegotiation
 from rest_framework.permissions import BasePermission
-from rest_framework.renderers import BaseRenderer, JSONRenderer
+from rest_framework.renderers import (
+    AdminRenderer,
+    BaseRenderer,
+    BrowsableAPIRenderer,
+    JSONRenderer,
+    StaticHTMLRenderer,
+    TemplateHTMLRenderer,
+)
 from rest_framework.response import Response
 from rest_framework.throttling import UserRateThrottle
 from rest_framework.views import APIView
 from rest_framework.viewsets import ViewSet
-from test_decorators import created, problem, row, write
+from test_decorators import created, problem, row, write, write_async
 
 from idempotency.decorators import idempotent
 from idempotency.drf import IdempotencyMixin
@@ -38,16 +61,23 @@ MAKERS = {
 }
 
 
-@pytest.fixture(params=MAKERS)
+@pytest.fixture(params=[(kind, atomic) for kind in MAKERS for atomic in (False, True)], ids=_named)
 def make_framework_door(
-    request: pytest.FixtureRequest, alice: Account, serve: Callable[[Any], None]
+    request: pytest.FixtureRequest,
+    alice: Account,
+    serve: Callable[[Any], None],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> MakeFrameworkDoor:
     """Put some work behind each of the framework's doors, with attributes of the class."""
+    kind, atomic_requests = request.param
+    monkeypatch.setitem(connection.settings_dict, "ATOMIC_REQUESTS", atomic_requests)
 
     def make(work: Any, attributes: dict[str, Any] | None = None, **options: Any) -> Door:
-        view = MAKERS[request.param](work, **options)
+        view = MAKERS[kind](work, **options)
         for name, value in (attributes or {}).items():
             setattr(view.cls, name, value)
+        if kind == "function":
+            view = transaction.non_atomic_requests(view)
         serve(view)
         return Door(view)
 
@@ -118,6 +148,48 @@ def test_the_browsable_api_replays(make_framework_door: MakeFrameworkDoor) -> No
     assert first.headers["Content-Type"].startswith("text/html")
     assert first.content == retry.content
     assert Payment.objects.count() == 1
+
+
+PAGE = "<p>{{ id }} {{ nonce }}</p>"
+RENDERERS: dict[str, tuple[type[BaseRenderer], str]] = {
+    "json": (JSONRenderer, "application/json"),
+    "browsable": (BrowsableAPIRenderer, "text/html"),
+    "admin": (AdminRenderer, "text/html"),
+    "template": (TemplateHTMLRenderer, "text/html"),
+    "static": (StaticHTMLRenderer, "text/html"),
+}
+
+
+@pytest.mark.parametrize("name", RENDERERS)
+@pytest.mark.parametrize("refuses", [False, True], ids=["accepted", "refused"])
+def test_every_renderer_of_the_framework_replays(
+    make_framework_door: MakeFrameworkDoor, settings: Any, name: str, refuses: bool
+) -> None:
+    """What it rendered first, for an answer and for a raised refusal, is what a retry gets."""
+    loaders = [("django.template.loaders.locmem.Loader", {"page.html": PAGE})]
+    framework = "django.template.loaders.app_directories.Loader"
+    settings.TEMPLATES = [
+        {**settings.TEMPLATES[0], "APP_DIRS": False, "OPTIONS": {"loaders": [*loaders, framework]}}
+    ]
+    renderer, accept = RENDERERS[name]
+
+    def work(request: Any) -> Response:
+        payment = write()
+        if refuses:
+            raise Declined(uuid.uuid4().hex)
+        data: Any = {"id": payment.pk, "nonce": uuid.uuid4().hex}
+        return Response(str(data) if name == "static" else data, 201, template_name="page.html")
+
+    door = make_framework_door(work, {"renderer_classes": [renderer]})
+
+    first, retry = door(Accept=accept), door(Accept=accept)
+
+    assert first.status_code == retry.status_code == (402 if refuses else 201)
+    assert retry.headers.pop("Idempotent-Replayed")
+    assert first.content
+    assert first.content == retry.content
+    assert list(first.items()) == list(retry.items())
+    assert Payment.objects.count() == (0 if refuses else 1)
 
 
 def test_no_content_replays(make_framework_door: MakeFrameworkDoor) -> None:
@@ -205,6 +277,31 @@ def handle_zero(error: Exception, context: dict[str, Any]) -> Response | None:
     return Response(nonce, status=409) if isinstance(error, ZeroDivisionError) else None
 
 
+def test_the_exception_handler_is_asked_once(
+    make_framework_door: MakeFrameworkDoor, settings: Any
+) -> None:
+    """What it does not answer passes, through the framework's dispatch, too."""
+    settings.REST_FRAMEWORK = {"EXCEPTION_HANDLER": "test_drf.note_and_pass"}
+    asked.clear()
+    errors = [ZeroDivisionError("first"), ZeroDivisionError("second")]
+
+    def work(request: Any) -> Response:
+        raise errors[len(asked)]
+
+    door = make_framework_door(work)
+
+    assert [door().status_code, door().status_code] == [500, 500]
+    assert asked == errors
+
+
+asked: list[Exception] = []
+
+
+def note_and_pass(error: Exception, context: dict[str, Any]) -> None:
+    """Answer nothing."""
+    asked.append(error)
+
+
 def test_an_exception_in_the_exception_handler_is_an_error(
     make_framework_door: MakeFrameworkDoor, settings: Any
 ) -> None:
@@ -223,8 +320,27 @@ def test_an_exception_in_the_exception_handler_is_an_error(
 
 
 def fail(error: Exception, context: dict[str, Any]) -> None:
-    """Fail on the failure."""
+    """Fail on the failure, which is the view's and never our own."""
+    assert isinstance(error, ZeroDivisionError)
     raise RuntimeError from error
+
+
+@pytest.mark.parametrize("option", ["scope", "fingerprint"])
+def test_a_refusal_of_a_resolver_is_an_answer(
+    make_framework_door: MakeFrameworkDoor, option: str
+) -> None:
+    """What tells whose key it is, or what counts of the body, may find that the request is bad."""
+
+    def refuse(request: HttpRequest) -> str:
+        raise serializers.ValidationError({"id": "no"})
+
+    door = make_framework_door(respond, **{option: refuse})
+
+    response = door()
+
+    assert (response.status_code, response.json()) == (400, {"id": "no"})
+    assert not IdempotencyKey.objects.exists()
+    assert Payment.objects.count() == 0
 
 
 # What comes before the claim
@@ -244,18 +360,27 @@ def test_a_disabled_user_gets_401_not_the_answer(alice: Account, client: Client)
 
 
 def test_a_revoked_permission_gets_403_not_the_answer(
-    make_framework_door: MakeFrameworkDoor,
+    make_framework_door: MakeFrameworkDoor, alice: Account
 ) -> None:
-    """A retry is authorised again."""
-    permitted = [True, False]
+    """A retry is authorised again; with the permission back, the answer is still there."""
 
-    class Permission(BasePermission):
+    class MayPay(BasePermission):
         def has_permission(self, request: Any, view: Any) -> bool:
-            return permitted.pop(0)
+            return bool(request.user.has_perm("shop.add_payment"))
 
-    door = make_framework_door(respond, {"permission_classes": [Permission]})
+    permission = Permission.objects.get(codename="add_payment")
+    alice.user.user_permissions.add(permission)
+    door = make_framework_door(respond, {"permission_classes": [MayPay]})
 
-    assert [door().status_code, door().status_code] == [201, 403]
+    first = door()
+    alice.user.user_permissions.remove(permission)
+    refused = door()
+    alice.user.user_permissions.add(permission)
+    retry = door()
+
+    assert [first.status_code, refused.status_code] == [201, 403]
+    assert first.content == retry.content
+    assert first.json()["nonce"].encode() not in refused.content
 
 
 def test_a_throttled_retry_gets_429_not_the_answer(
@@ -313,6 +438,28 @@ def test_a_method_that_is_not_there_leaves_no_key(
     assert not IdempotencyKey.objects.exists()
 
 
+@pytest.mark.parametrize("base", [APIView, ViewSet])
+def test_a_method_that_is_switched_off_stays_off(
+    alice: Account, serve: Callable[[Any], None], base: Any
+) -> None:
+    """`http_method_names` is how a view set is made read-only: a key must not bring it back."""
+
+    class ReadOnly(IdempotencyMixin, base):  # type: ignore[misc]  # one of two
+        http_method_names = ["get"]  # noqa: RUF012  # as users write it
+
+        def post(self, request: Any) -> Response:
+            return respond(request)
+
+        create = post
+
+    view = ReadOnly.as_view(**({"actions": {"post": "create"}} if base is ViewSet else {}))
+    serve(view)
+
+    assert Door(view)().status_code == 405
+    assert Payment.objects.count() == 0
+    assert not IdempotencyKey.objects.exists()
+
+
 # Functions
 
 
@@ -344,6 +491,126 @@ def test_above_api_view_the_decorator_is_refused() -> None:
     """There it would run before the framework knows who is calling."""
     with pytest.raises(TypeError, match="under @api_view"):
         idempotent(api_view(["POST"])(created))
+
+
+# Async views, of adrf
+
+
+def _async_views(work: Callable[[Any], Awaitable[Any]]) -> dict[str, Any]:
+    """Put some async work behind each of adrf's kinds of view."""
+
+    async def run(self: Any, request: Any) -> Any:
+        return await work(request)
+
+    @idempotent
+    async def function(request: Any) -> Any:
+        return await work(request)
+
+    body = {"authentication_classes": [CallerOfMiddleware]}
+    function.authentication_classes = body["authentication_classes"]  # type: ignore[attr-defined]
+    one: Any = type("View", (IdempotencyMixin, AsyncAPIView), body | {"post": run})
+    many: Any = type("ViewSet", (IdempotencyMixin, AsyncViewSet), body | {"create": run})
+    return {
+        "function": async_api_view(["POST"])(function),
+        "class": one.as_view(),
+        "viewset": many.as_view({"post": "create"}),
+    }
+
+
+@pytest.mark.parametrize("kind", ["function", "class", "viewset"])
+def test_an_async_view_works_in_one_transaction(
+    alice: Account, serve: Callable[[Any], None], kind: str
+) -> None:
+    """Under ASGI its async ORM calls are of one transaction, which a refusal takes back."""
+    refuses = iter([True, False])
+
+    async def work(request: Any) -> Response:
+        payment = await write_async()
+        if next(refuses):
+            raise Declined
+        return Response({"id": payment.pk}, 201)
+
+    serve(_async_views(work)[kind])
+
+    def send(key: str) -> Any:
+        headers = {"Authorization": f"Bearer {ALICE.token}", "Idempotency-Key": key}
+        return async_to_sync(AsyncClient().post)("/work/", headers=headers)
+
+    first, retry = send("a"), send("a")
+    assert first.status_code == retry.status_code == 402
+    assert Payment.objects.count() == 0
+    first, retry = send("b"), send("b")
+    assert first.status_code == retry.status_code == 201
+    assert first.content == retry.content
+    assert retry.headers["Idempotent-Replayed"] == "true"
+    assert Payment.objects.count() == 1
+
+
+@pytest.mark.parametrize("kind", ["function", "class", "viewset"])
+def test_what_an_async_view_leaves_behind_finds_no_database(
+    alice: Account, serve: Callable[[Any], None], kind: str
+) -> None:
+    """A task that outlives its view, and with that the transaction, gets an error."""
+    left: list[asyncio.Task[Any]] = []
+    may_write = asyncio.Event()
+
+    async def write_late() -> None:
+        await may_write.wait()
+        await write_async()
+
+    async def work(request: Any) -> Response:
+        left.append(asyncio.create_task(write_late()))
+        await Account.objects.aget(pk=alice.pk)
+        return Response(status=201)
+
+    serve(_async_views(work)[kind])
+
+    async def send() -> int:
+        headers = {"Authorization": f"Bearer {ALICE.token}", "Idempotency-Key": "k"}
+        response = await AsyncClient().post("/work/", headers=headers)
+        may_write.set()
+        with pytest.raises(RuntimeError, match="Await every task"):
+            await left[0]
+        return int(response.status_code)
+
+    assert async_to_sync(send)() == 201
+    assert Payment.objects.count() == 0
+
+
+def test_under_atomic_requests_an_async_function_needs_one_more_line(
+    alice: Account, serve: Callable[[Any], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same as a sync one; without it Django refuses."""
+    monkeypatch.setitem(connection.settings_dict, "ATOMIC_REQUESTS", 1)
+    view = _async_framework_function(created)
+    serve(view)
+    with pytest.raises(RuntimeError, match="ATOMIC_REQUESTS"):
+        send_raising(Door(view))
+    assert Payment.objects.count() == 0
+
+    view = transaction.non_atomic_requests(view)
+    serve(view)
+    door = Door(view)
+    assert door().content == door().content
+    assert Payment.objects.count() == 1
+
+
+@pytest.mark.parametrize("maker", [_async_framework_class, _async_framework_viewset])
+def test_under_atomic_requests_an_uncovered_async_view_is_atomic(
+    alice: Account, serve: Callable[[Any], None], monkeypatch: pytest.MonkeyPatch, maker: Any
+) -> None:
+    """What the framework answers for an exception leaves nothing, as in a sync view."""
+    monkeypatch.setitem(connection.settings_dict, "ATOMIC_REQUESTS", 1)
+
+    def work(request: Any) -> Response:
+        write()
+        raise Declined
+
+    view = maker(work)
+    serve(view)
+
+    assert Door(view, key="")().status_code == 402
+    assert Payment.objects.count() == 0
 
 
 # Classes
@@ -442,6 +709,31 @@ def test_the_scope_can_be_computed(alice: Account, serve: Callable[[Any], None])
     assert problem(door()) == "unscoped-caller"
     assert door(X_Partner="partner:1").content == door(X_Partner="partner:1").content
     assert row(door).scope == "partner:1"
+
+
+def test_what_counts_of_the_body_can_be_computed(
+    alice: Account, serve: Callable[[Any], None]
+) -> None:
+    """By a method, which finds the body parsed; or by the view's argument, which goes before it."""
+
+    class Hook(IdempotencyMixin, APIView):
+        def get_idempotency_fingerprint(self, request: HttpRequest) -> bytes | str:
+            view: Any = self
+            return str(view.request.data["id"])
+
+        def post(self, request: Any) -> Response:
+            return respond(request)
+
+    view = Hook.as_view()
+    serve(view)
+    door = Door(view)
+
+    assert door({"id": 1, "sent": "10:00"}).content == door({"id": 1, "sent": "10:01"}).content
+    assert problem(door({"id": 2})) == "key-reused"
+
+    serve(Hook.as_view(idempotency={"fingerprint": lambda request: b"constant"}))
+    door = Door(view, key="another")
+    assert door({"id": 1}).content == door({"id": 2}).content
 
 
 # The shop

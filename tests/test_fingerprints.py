@@ -12,7 +12,7 @@ from django.test.client import encode_multipart
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from idempotency.fingerprints import fingerprints
+from idempotency.fingerprints import canonical_body, fingerprints
 
 JSON = "application/json"
 URLENCODED = "application/x-www-form-urlencoded"
@@ -39,6 +39,21 @@ def test_fingerprints_are_short_versioned_and_stable() -> None:
 
 
 STABLE = "01eae01067cbcc19b9f40f0f9978ac46e012cb9fbb65f9dbd294482ca13e63d252"
+
+
+def test_something_else_can_stand_for_the_body(settings: Any) -> None:
+    """Under every secret, as text or bytes; and never so that it passes for another request's."""
+    settings.SECRET_KEY_FALLBACKS = ["old"]
+
+    def standing_in(form: bytes | str, path: str = "/", body: bytes = b"{}") -> tuple[bytes, ...]:
+        request = RequestFactory().post(path, body, JSON)
+        return fingerprints(request, lambda request: form)
+
+    assert standing_in("ü") == standing_in("ü".encode(), body=b"other")
+    assert len({*standing_in("a"), *standing_in("b"), *standing_in("a", "/other/")}) == 6
+    assert standing_in("\ud800")
+    request = RequestFactory().post("/", b"{}", JSON)
+    assert standing_in(canonical_body(request)) == fingerprints(request)
 
 
 def test_the_secret_keeps_bodies_from_being_guessed(settings: Any) -> None:

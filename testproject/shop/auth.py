@@ -23,6 +23,7 @@ def header_authentication(get_response: Callable[[HttpRequest], Any]) -> Callabl
 
     def identify(request: HttpRequest) -> None:
         request.user = SimpleLazyObject(lambda: _user(request))  # type: ignore[assignment]
+        request.auser = sync_to_async(lambda: _user(request))
 
     if iscoroutinefunction(get_response):
 
