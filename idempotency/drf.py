@@ -14,6 +14,7 @@ are one transaction. What the handler raises rolls that back before the framewor
 """
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, ClassVar, cast
@@ -69,7 +70,7 @@ class IdempotencyMixin:
         if actions := getattr(view, "action_map", None):
             view.action = actions.get((request.method or "").lower())
         options = self.get_idempotency_options()
-        if not options.cover(request) or not hasattr(view, (request.method or "").lower()):
+        if not options.may_cover(request) or not hasattr(view, (request.method or "").lower()):
             request.idempotency = None  # type: ignore[attr-defined]
             dispatch: Any = super().dispatch  # type: ignore[misc]
             if is_atomic_request():
@@ -81,7 +82,7 @@ class IdempotencyMixin:
         view.headers = view.default_response_headers
         try:
             view.initial(view.request, *args, **kwargs)
-            _parse(view.request)
+            parse(view.request)
         except Exception as error:
             response = view.response = _finalized(view, view.handle_exception(error))
             return response
@@ -89,6 +90,11 @@ class IdempotencyMixin:
         def respond(_request: HttpRequest) -> HttpResponseBase:
             handler = getattr(view, view.request.method.lower())
             return _finalized(view, handler(view.request, *args, **kwargs))
+
+        if not options.cover(request):  # it is a form, and has no key
+            request.idempotency = None  # type: ignore[attr-defined]
+            response = view.response = _answer_uncovered(view)
+            return response
 
         scope = options.scope or self.get_idempotency_scope
         wanted = _with_handler(view, replace(options, scope=scope))
@@ -100,14 +106,24 @@ class IdempotencyMixin:
 
 
 def answer_function(request: Request, respond: Responder, options: Options) -> HttpResponseBase:
-    """Answer a covered request to a function with ``@idempotent`` under ``@api_view``."""
+    """Answer a covered request, parsed already, to a function under ``@api_view``."""
     view = request.parser_context["view"]
-    _parse(request)
     return answer(
         request._request,
         lambda _request: _finalized(view, respond(request)),
         _with_handler(view, options),
     )
+
+
+def _answer_uncovered(view: Any) -> HttpResponseBase:
+    """Do what ``APIView.dispatch`` does after the request is let in and parsed."""
+    with atomic(claims.database()) if is_atomic_request() else nullcontext():
+        try:
+            handler = getattr(view, view.request.method.lower())
+            response = handler(view.request, *view.args, **view.kwargs)
+        except Exception as error:
+            response = view.handle_exception(error)
+        return _finalized(view, response)
 
 
 def _options(values: Mapping[str, Any]) -> Options:
@@ -142,7 +158,7 @@ def _finalized(view: Any, response: Any) -> HttpResponseBase:
     return cast("HttpResponseBase", response)
 
 
-def _parse(request: Request) -> None:
+def parse(request: Request) -> None:
     """Parse the request, and keep its body for the fingerprint."""
     django_request = request._request
     if django_request.method != "POST" or django_request.content_type != "multipart/form-data":

@@ -1,9 +1,11 @@
 """The shop's addresses. The demo, the tests and the tutorial rely on them."""
 
+from django.contrib.auth.views import LoginView, LogoutView
 from django.urls import include, path
+from django.views.generic import RedirectView
 from rest_framework.routers import DefaultRouter
 
-from testproject.shop import api, views
+from testproject.shop import api, checkout, views
 
 router = DefaultRouter()
 router.register("payments", api.PaymentViewSet, basename="api-payment")
@@ -14,5 +16,10 @@ urlpatterns = [
     path("payments/", views.create_payment, name="create-payment"),
     path("payments/<int:pk>/", views.payment_detail, name="payment-detail"),
     path("async/payments/", views.create_payment_async, name="create-payment-async"),
+    path("", RedirectView.as_view(pattern_name="checkout")),
+    path("checkout/", checkout.checkout, name="checkout"),
+    path("checkout/<int:pk>/", checkout.receipt, name="receipt"),
+    path("login/", LoginView.as_view(template_name="shop/login.html"), name="login"),
+    path("logout/", LogoutView.as_view(), name="logout"),
     path("idempotency/", include("idempotency.urls")),
 ]

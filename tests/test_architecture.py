@@ -14,6 +14,7 @@ LEVELS = [
     {"claims"},
     {"models", "statements"},
     {"http", "fingerprints"},
+    {"forms"},
     {"exceptions", "conf"},
 ]
 """From the doors down to the floor. A room may import from the levels below its own."""

@@ -28,6 +28,7 @@ The shop stays open at {url}
   POST /async/payments/      takes a payment in an async view
   POST /api/payments/        takes a payment with Django REST framework
   GET  /payments/<id>/       shows a payment
+  GET  /checkout/            sells coffee to people: try a double click
   GET  /idempotency/policy/  tells clients what keys do here
 
   Alice: name {alice.name}, password {alice.password}, bearer token {alice.token}
