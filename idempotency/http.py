@@ -226,6 +226,9 @@ def replay(answer: Answer) -> HttpResponse:
     del response["Content-Type"]
     for name, value in answer.headers:
         response[name] = value
+    if 300 <= answer.status_code < 400 and "Location" in response:
+        # As Django's redirects have it: its test client follows no other.
+        response.url = response["Location"]  # type: ignore[attr-defined]
     response[REPLAYED_HEADER] = "true"
     return response
 

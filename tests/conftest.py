@@ -1,9 +1,12 @@
 """What all tests share: the two customers, and ways to call a view as one of them."""
 
 import json
+import os
+import shutil
 import types
 import uuid
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cache
@@ -20,6 +23,7 @@ from django.test.utils import setup_databases, teardown_databases
 from django.urls import clear_url_caches, path
 from django.utils.decorators import method_decorator
 from django.views import View
+from playwright.sync_api import Browser, Page, sync_playwright
 from pytest_django import DjangoDbBlocker
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.decorators import api_view
@@ -93,6 +97,72 @@ def serve_shop(django_db_setup: None) -> Iterator[ServeShop]:
             return servers.enter_context(shop(kind, **environment))
 
         yield serve_once
+
+
+CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
+NO_CHROMIUM = (
+    "The browser tests need Chromium, and there is none on the PATH: 'apt-get install chromium' "
+    "or your system's like of it."
+)
+QUIET = [
+    "--no-sandbox",  # which root cannot have; all that is opened is our own
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-gpu",
+    "--disable-quic",
+    "--disable-sync",
+]
+
+
+@pytest.fixture(scope="session")
+def browser_thread() -> Iterator[ThreadPoolExecutor]:
+    """Give the thread where the browser is driven, and where tests that use one run.
+
+    Playwright's sync API leaves an event loop running in its thread, where Django then refuses
+    queries and ``async_to_sync``. Here that thread is its own, and all other tests are none the
+    wiser. A test with a browser looks into the database by `support.elsewhere`.
+    """
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="browser") as thread:
+        yield thread
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """Run a test that uses a browser on the browser's thread."""
+    if "browser_thread" not in pyfuncitem.fixturenames:
+        return None
+    thread: Any = pyfuncitem.funcargs["browser_thread"]
+    wanted = {name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}
+    thread.submit(pyfuncitem.obj, **wanted).result()
+    return True
+
+
+@pytest.fixture(scope="session")
+def chromium() -> dict[str, Any]:
+    """Say how to launch Chromium: the system's, for Playwright's own is not on PyPI."""
+    program = next(filter(None, map(shutil.which, CHROMIUM)), None)
+    if program is None:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(NO_CHROMIUM)
+    return {"executable_path": program, "args": QUIET}
+
+
+@pytest.fixture(scope="session")
+def browser(browser_thread: ThreadPoolExecutor, chromium: dict[str, Any]) -> Iterator[Browser]:
+    """Give a headless Chromium."""
+    playwright = browser_thread.submit(sync_playwright().start).result()
+    try:
+        yield browser_thread.submit(playwright.chromium.launch, **chromium).result()
+    finally:
+        browser_thread.submit(playwright.stop).result()
+
+
+@pytest.fixture
+def page(browser: Browser, browser_thread: ThreadPoolExecutor) -> Iterator[Page]:
+    """Give a page in a fresh profile: no cookies, no cache, no history."""
+    context = browser_thread.submit(browser.new_context).result()
+    yield browser_thread.submit(context.new_page).result()
+    browser_thread.submit(context.close).result()
 
 
 @pytest.fixture

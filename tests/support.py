@@ -47,6 +47,13 @@ def threads() -> Iterator[Callable[..., "Future[Any]"]]:
         yield lambda function, *args, **kwargs: pool.submit(run, function, *args, **kwargs)
 
 
+def elsewhere(function: Callable[..., T], *args: Any) -> T:
+    """Call a function on a thread of its own, for callers in whose thread an event loop runs."""
+    with threads() as start:
+        result: T = start(function, *args).result()
+        return result
+
+
 def waiting_for_a_lock() -> int:
     """Count the connections to the test database that wait for a lock."""
     with connection.cursor() as cursor:

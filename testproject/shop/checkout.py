@@ -37,6 +37,8 @@ CARDS: Final = {
     "tok_declined": "Visa ending in 0002, which is declined",
 }
 
+QUANTITY: Final = "Choose a number from 1 to 20."
+
 REFUSALS: Final = {
     "card_declined": "Your bank has declined the card. Nothing was paid. Try another one.",
     "insufficient_funds": "There is not enough on your account. Nothing was paid.",
@@ -53,7 +55,12 @@ class CheckoutForm(forms.Form):
         choices=[(slug, f"{it.name}: {it.price} €") for slug, it in PRODUCTS.items()],
         error_messages={"required": "Choose what you would like to buy."},
     )
-    quantity = forms.IntegerField(min_value=1, max_value=20, initial=1)
+    quantity = forms.IntegerField(
+        min_value=1,
+        max_value=20,
+        initial=1,
+        error_messages=dict.fromkeys(("required", "invalid", "min_value", "max_value"), QUANTITY),
+    )
     card = forms.ChoiceField(
         widget=forms.RadioSelect, choices=list(CARDS.items()), initial="tok_visa"
     )
