@@ -25,12 +25,13 @@ A first request takes nine steps; ``flow.py`` reads in their order:
 The rooms, each importing only from the lines below its own:
 
 ======== ====================================================================
-doors    ``decorators``, ``drf``; ``views`` behind ``urls``; ``checks`` by ``apps``
+doors    ``decorators``, ``drf``; ``views`` behind ``urls``; ``checks`` by ``apps``;
+         ``templatetags.idempotency`` in templates
 flow     ``flow``, which every door shares
 heart    ``claims``
 row      ``models``, ``statements``
 wire     ``http``, ``fingerprints``
-forms    ``forms``, and the template tag that reads the field's name there
+field    ``forms``
 floor    ``exceptions``, ``conf``
 ======== ====================================================================
 
