@@ -12,7 +12,7 @@ connection, the connection loses the lock, and the next retry takes it.
 
 A first request takes nine steps; ``flow.py`` reads in their order:
 
-1.  Parse the key (``http.py``).
+1.  Parse the key, out of the header or a form's field (``http.py``, ``forms.py``).
 2.  Find the caller's scope and the request's fingerprint (``http.py``, ``fingerprints.py``).
 3.  Claim: insert the row and commit it by itself (``claims.py``, from here to the end).
 4.  A completed row is replayed; another fingerprint is refused with 422.
@@ -26,12 +26,14 @@ The rooms, each importing only from the lines below its own:
 
 ======== ====================================================================
 doors    ``decorators``, ``drf`` with ``browsable``; ``views`` behind ``urls``;
-         ``checks`` by ``apps``; ``openapi``, which documents them
+         ``checks`` by ``apps``; ``openapi``, which documents them;
+         ``templatetags.idempotency`` in templates
 words    ``operations``, what OpenAPI says of them
 flow     ``flow``, which every door shares; above it ``async_views``
 heart    ``claims``
 row      ``models``, ``statements``
 wire     ``http``, ``fingerprints``
+field    ``forms``
 floor    ``exceptions``, ``conf``
 ======== ====================================================================
 

@@ -41,7 +41,8 @@ def idempotent(
     scope: conf.Resolver | None = None,
     tenant: conf.Resolver | None = None,
     fingerprint: BodyForm | None = None,
-    wait: float = 0,
+    wait: float | None = None,
+    form: bool = False,
     store: Callable[[Any], bool] | None = None,
     exception_handler: ExceptionHandler | None = None,
 ) -> Callable[[View], View]: ...
@@ -62,7 +63,10 @@ def idempotent(view: View | None = None, /, **options: Any) -> Any:
             its key was first sent with; in place of `fingerprints.canonical_body`. Method, path,
             query and media type count all the same.
         wait: Seconds a concurrent request waits for the first one, at most ``MAX_WAIT``, before
-            it is answered 409. A client's ``Prefer: wait=N`` goes before it.
+            it is answered 409. A client's ``Prefer: wait=N`` goes before it. By default the post
+            of a form that ``form`` allows waits ``MAX_WAIT``, and other requests do not wait.
+        form: Look for the key in the field of a posted form, too: ``{% idempotency_key %}`` puts
+            it there. Without this the field means nothing.
         store: Predicate on the response: whether to commit what the view wrote and keep the
             answer, or to roll back and let a retry run; in place of `flow.NOT_KEPT` and 5xx.
         exception_handler: Turns an exception of the view into its answer, or gives None to let
@@ -95,16 +99,18 @@ class _Door:
             return self._handled(request, error)
 
     async def aserve(self, request: HttpRequest, respond: AsyncResponder) -> HttpResponseBase:
-        if self.options.cover(request) or self._atomic():
+        if await self._acover(request) or self._atomic():
             return await sync_to_async(self.serve)(request, enclosed(respond))
         return await self._uncovered(request, respond)
 
     def serve_api_view(self, request: Any, respond: Responder) -> HttpResponseBase:
         """Answer a request of Django REST framework, whose dispatch calls the view."""
-        from .drf import answer_function  # noqa: PLC0415  # only where the framework is installed
+        from . import drf  # noqa: PLC0415  # only where the framework is installed
 
-        if self.options.cover(request._request):
-            return answer_function(request, respond, self.options)
+        if self.options.may_cover(request._request):
+            drf.parse(request)
+            if self.options.cover(request._request):
+                return drf.answer_function(request, respond, self.options)
         request._request.idempotency = None
         try:
             return respond(request)
@@ -113,7 +119,7 @@ class _Door:
 
     async def aserve_api_view(self, request: Any, respond: AsyncResponder) -> HttpResponseBase:
         """Do the same for ``adrf``, whose dispatch awaits the view."""
-        if self.options.cover(request._request):
+        if await self._acover(request._request):
             return await sync_to_async(self.serve_api_view)(request, enclosed(respond))
         return await self._uncovered(request, respond)
 
@@ -123,6 +129,12 @@ class _Door:
             return await respond(request)
         except Exception as error:
             return await sync_to_async(self._handled)(request, error)
+
+    async def _acover(self, request: HttpRequest) -> bool:
+        covered = self.options.may_cover(request)
+        if covered and self.options.form:
+            covered = await sync_to_async(self.options.cover)(request)  # it may read a large body
+        return covered
 
     def _atomic(self) -> bool:
         return self.was_atomic and is_atomic_request()

@@ -14,6 +14,7 @@ are one transaction. What the handler raises rolls that back before the framewor
 """
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, ClassVar, cast
@@ -30,7 +31,6 @@ from rest_framework.views import APIView
 from . import claims, http
 from .async_views import enclosed
 from .browsable import KeyFieldRenderer
-from .fingerprints import canonical_body
 from .flow import Options, Responder, answer, is_atomic_request
 from .views import key_status
 
@@ -73,7 +73,7 @@ class IdempotencyMixin:
 
     def get_idempotency_fingerprint(self, request: HttpRequest) -> bytes | str:
         """Give what stands for the body when requests are compared. Override to leave parts out."""
-        return canonical_body(request)
+        return self.get_idempotency_options().canonical_body(request)
 
     def get_renderers(self) -> list[Any]:
         """Give the browsable API a field for the key, where the project uses it as it comes."""
@@ -91,11 +91,11 @@ class IdempotencyMixin:
             view.action = actions.get(method)
         options = self.get_idempotency_options()
         is_there = method in view.http_method_names and hasattr(view, method)
-        is_covered = is_there and options.cover(request)
-        if view.view_is_async and (is_covered or is_atomic_request()):
+        is_ours = is_there and options.may_cover(request)
+        if view.view_is_async and (is_ours or is_atomic_request()):
             _await_in_sync(view, method)
             return sync_to_async(IdempotencyMixin.dispatch)(view, request, *args, **kwargs)
-        if not is_covered:
+        if not is_ours:
             request.idempotency = None  # type: ignore[attr-defined]
             dispatch: Any = super().dispatch  # type: ignore[misc]
             if is_atomic_request():
@@ -126,16 +126,18 @@ def _answer_method(view: Any, request: HttpRequest, options: Options) -> HttpRes
 
     try:
         view.initial(view.request, *view.args, **view.kwargs)
-        _parse(view.request)
+        parse(view.request)
+        if not options.cover(request):  # it is a form, and has no key
+            request.idempotency = None  # type: ignore[attr-defined]
+            return _answer_uncovered(view)
         return answer(request, respond, options)
     except Exception as error:
         return _finalized(view, view.handle_exception(error))
 
 
 def answer_function(request: Request, respond: Responder, options: Options) -> HttpResponseBase:
-    """Answer a covered request to a function with ``@idempotent`` under ``@api_view``."""
+    """Answer a covered request, parsed already, to a function under ``@api_view``."""
     view = request.parser_context["view"]
-    _parse(request)
     return answer(
         request._request,
         lambda _request: _finalized(view, respond(request)),
@@ -154,6 +156,17 @@ def _await_in_sync(view: Any, method: str) -> None:
         return enclosed(lambda request: handler(request, *args, **kwargs))(request)
 
     setattr(view, method, awaiting_handler)
+
+
+def _answer_uncovered(view: Any) -> HttpResponseBase:
+    """Do what ``APIView.dispatch`` does after the request is let in and parsed."""
+    with atomic(claims.database()) if is_atomic_request() else nullcontext():
+        try:
+            handler = getattr(view, view.request.method.lower())
+            response = handler(view.request, *view.args, **view.kwargs)
+        except Exception as error:
+            response = view.handle_exception(error)
+        return _finalized(view, response)
 
 
 def _options(values: Mapping[str, Any]) -> Options:
@@ -207,7 +220,7 @@ def _finalized(view: Any, response: Any) -> HttpResponseBase:
     return cast("HttpResponseBase", response)
 
 
-def _parse(request: Request) -> None:
+def parse(request: Request) -> None:
     """Parse the request, and keep its body for the fingerprint."""
     django_request = request._request
     if django_request.method != "POST" or django_request.content_type != "multipart/form-data":

@@ -6,6 +6,9 @@ a sentence to put it behind that message: ``InvalidKey("It is longer than 255 ch
 
 from typing import ClassVar
 
+from django.utils.functional import Promise
+from django.utils.translation import gettext_lazy as _
+
 
 class IdempotencyError(Exception):
     """The request could not be answered idempotently."""
@@ -18,6 +21,15 @@ class IdempotencyError(Exception):
 
     title: ClassVar[str]
     """Summary that does not change from occurrence to occurrence."""
+
+    heading: ClassVar[str | Promise]
+    """What the page for people says happened. They sent a form, and know nothing of keys."""
+
+    advice: ClassVar[str | Promise]
+    """What the page says they can do."""
+
+    needs_new_form: ClassVar[bool] = False
+    """Whether it takes a form with a fresh key to go on: the page then links to it."""
 
     retry_after: ClassVar[int | None] = None
     """Whole seconds for ``Retry-After``; None where sending the same request again cannot help."""
@@ -38,6 +50,9 @@ class MissingKey(IdempotencyError):
     status = 400
     slug = "missing-key"
     title = "Idempotency-Key is missing"
+    heading = _("This form cannot be sent")
+    advice = _("Nothing has been done. Open the page with the form anew, and send it again.")
+    needs_new_form = True
 
 
 class InvalidKey(IdempotencyError):
@@ -49,6 +64,9 @@ class InvalidKey(IdempotencyError):
     status = 400
     slug = "invalid-key"
     title = "Idempotency-Key is invalid"
+    heading = _("This form cannot be sent")
+    advice = _("Nothing has been done. Open the page with the form anew, and send it again.")
+    needs_new_form = True
 
 
 class UnscopedCaller(IdempotencyError):
@@ -60,6 +78,12 @@ class UnscopedCaller(IdempotencyError):
     status = 400
     slug = "unscoped-caller"
     title = "Idempotency-Key needs a known caller"
+    heading = _("We cannot tell who you are")
+    advice = _(
+        "Nothing has been done. Log in, or allow this site to set cookies. Then open the page with "
+        "the form anew, and send it again."
+    )
+    needs_new_form = True
 
 
 class UnknownKey(IdempotencyError):
@@ -71,6 +95,8 @@ class UnknownKey(IdempotencyError):
     status = 404
     slug = "unknown-key"
     title = "Idempotency-Key is unknown"
+    heading = _("Nothing is known of this request")
+    advice = _("It never came here, or too long ago.")
 
 
 class KeyReused(IdempotencyError):
@@ -82,6 +108,12 @@ class KeyReused(IdempotencyError):
     status = 422
     slug = "key-reused"
     title = "Idempotency-Key is already used"
+    heading = _("This form was sent before, with other content")
+    advice = _(
+        "What you sent now has not been processed. See what became of the first one. To send "
+        "something else, open the page with the form anew."
+    )
+    needs_new_form = True
 
 
 class RequestInProgress(IdempotencyError):
@@ -93,6 +125,11 @@ class RequestInProgress(IdempotencyError):
     status = 409
     slug = "request-in-progress"
     title = "A request is outstanding for this Idempotency-Key"
+    heading = _("Still working on it")
+    advice = _(
+        "What you sent is being processed. Reload this page in a moment to see the outcome. Should "
+        "your browser ask whether to send the form again, agree: it will not be done twice."
+    )
     retry_after = 1
 
 
@@ -105,6 +142,8 @@ class ResponseNotKept(IdempotencyError):
     status = 409
     slug = "response-not-kept"
     title = "The response was not kept"
+    heading = _("This has been done already")
+    advice = _("The page that answered it cannot be shown again. It will not be done twice.")
 
 
 class StoreUnavailable(IdempotencyError):
@@ -116,6 +155,11 @@ class StoreUnavailable(IdempotencyError):
     status = 503
     slug = "store-unavailable"
     title = "Idempotency keys are unavailable"
+    heading = _("Please try again in a moment")
+    advice = _(
+        "Nothing has been done. Reload this page; should your browser ask whether to send the form "
+        "again, agree."
+    )
     retry_after = 1
 
 
@@ -128,4 +172,9 @@ class TransactionConflict(IdempotencyError):
     status = 503
     slug = "transaction-conflict"
     title = "The transaction was rolled back"
+    heading = _("Please try again in a moment")
+    advice = _(
+        "Nothing has been done. Reload this page; should your browser ask whether to send the form "
+        "again, agree."
+    )
     retry_after = 1

@@ -7,15 +7,14 @@ down: the order of a JSON object's names, or the boundary of a multipart body.
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any, NoReturn
 from urllib.parse import parse_qsl
 
-from django.core.exceptions import BadRequest
 from django.http import HttpRequest
 from django.utils.crypto import salted_hmac
 
-from . import conf
+from . import conf, forms
 
 _VERSION = b"\x01"
 """First byte of every fingerprint. A change of the rules below must change it."""
@@ -58,24 +57,28 @@ def fingerprints(request: HttpRequest, body: BodyForm | None = None) -> tuple[by
     )
 
 
-def canonical_body(request: HttpRequest) -> bytes:
+def canonical_body(request: HttpRequest, *, without: Collection[str] = ()) -> bytes:
     """Give one form of the body for all the ways to write the same down.
 
     Files are read in chunks and rewound, and the body stays readable for the view.
+
+    Args:
+        without: Names of form fields that do not count.
     """
-    return _joined(_kind_and_form(request))
+    return _joined(_kind_and_form(request, without))
 
 
-def _kind_and_form(request: HttpRequest) -> tuple[bytes, bytes]:
+def _kind_and_form(request: HttpRequest, without: Collection[str]) -> tuple[bytes, bytes]:
     """Give the kind of the body and its form; the kind keeps the forms apart."""
     media_type = (request.content_type or "").lower()
     try:
         if media_type == "multipart/form-data":
-            return b"multipart", _multipart(request)
+            return b"multipart", _multipart(request, without)
         if media_type == "application/json" or media_type.endswith("+json"):
             return b"json", _canonical(_JSON.decode(request.body.decode()))
         if media_type == "application/x-www-form-urlencoded":
-            return b"urlencoded", _joined(_flat(_pairs(request.body.decode("latin-1"))))
+            pairs = _pairs(request.body.decode("latin-1"))
+            return b"urlencoded", _joined(_flat(pair for pair in pairs if pair[0] not in without))
     except (KeyError, ValueError, RecursionError):
         pass  # It is not what it says: what counts then is every byte.
     return b"bytes", request.body
@@ -99,20 +102,16 @@ def _joined(parts: Iterable[bytes]) -> bytes:
     return b"".join(b"%d:%b" % (len(part), part) for part in parts)
 
 
-def _multipart(request: HttpRequest) -> bytes:
+def _multipart(request: HttpRequest, without: Collection[str]) -> bytes:
     if request.method != "POST" or not _has_length(request):
         # Django parses nothing then, and leaves the body to the view. So we only cut it.
         boundary = (request.content_params or {})["boundary"].encode()
         return _joined(request.body.split(b"--" + boundary))
-    try:
-        fields, files = request.POST, request.FILES
-    except (LookupError, ValueError) as error:  # of a charset that no text has
-        raise BadRequest("The body cannot be decoded.") from error
     parts: list[bytes] = []
-    for name, values in fields.lists():
-        for value in values:
+    for name, values in forms.fields(request).lists():
+        for value in () if name in without else values:
             parts += (b"field", _text(name), _text(str(value)))
-    for name, uploads in files.lists():
+    for name, uploads in request.FILES.lists():
         for upload in uploads:
             parts += (b"file", _text(name), *_described(upload))
     return _joined(parts)

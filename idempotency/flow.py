@@ -15,9 +15,9 @@ from django.db.transaction import TransactionManagementError
 from django.http import Http404, HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 
-from . import claims, conf, http
+from . import claims, conf, forms, http
 from .exceptions import IdempotencyError, MissingKey, RequestInProgress, TransactionConflict
-from .fingerprints import BodyForm, fingerprints
+from .fingerprints import BodyForm, canonical_body, fingerprints
 
 Responder = Callable[[HttpRequest], HttpResponseBase]
 """A view whose other arguments are filled in already."""
@@ -40,7 +40,8 @@ class Options:
     scope: conf.Resolver | None = None
     tenant: conf.Resolver | None = None
     fingerprint: BodyForm | None = None
-    wait: float = 0
+    wait: float | None = None
+    form: bool = False
     store: Callable[[Any], bool] | None = None
     exception_handler: ExceptionHandler | None = None
 
@@ -61,11 +62,21 @@ class Options:
         """Tell whether requests of an HTTP method may have a key."""
         return method in (conf.settings.METHODS if self.methods is None else self.methods)
 
-    def cover(self, request: HttpRequest) -> bool:
-        """Tell whether a request is the door's business: others run as if undecorated."""
+    def may_cover(self, request: HttpRequest) -> bool:
+        """Tell as much of `cover` as can be told before the body is read."""
         if not self.honour(request.method):
             return False
-        return self.required or http.KEY_HEADER in request.headers
+        return self.required or http.has_key(request) or (self.form and forms.is_form(request))
+
+    def cover(self, request: HttpRequest) -> bool:
+        """Tell whether a request is the door's business: others run as if undecorated."""
+        if not self.may_cover(request):
+            return False
+        return self.required or http.has_key(request, form=self.form)
+
+    def canonical_body(self, request: HttpRequest) -> bytes:
+        """Give what stands for the body where the view has no ``fingerprint`` of its own."""
+        return canonical_body(request, without=forms.BESIDE_THE_POINT if self.form else ())
 
     def life(self) -> timedelta:
         """Give how long keys and answers live."""
@@ -78,9 +89,17 @@ class Options:
         return response.status_code < 500 and response.status_code not in NOT_KEPT
 
     def seconds_to_wait(self, request: HttpRequest) -> float:
-        """Give how long to wait for the first request: the client's wish, else the view's."""
-        wish = http.preferred_wait(request)
-        return min(self.wait if wish is None else wish, conf.settings.MAX_WAIT)
+        """Give how long to wait for the first request: the client's wish, else the view's.
+
+        Where neither has one, the post of a form waits: whoever clicks twice sees the second
+        answer only, and a person can do less with a 409 than a program.
+        """
+        wish: float | None = http.preferred_wait(request)
+        if wish is None:
+            wish = self.wait
+        if wish is None:
+            wish = conf.settings.MAX_WAIT if self.form and forms.is_form(request) else 0
+        return min(wish, conf.settings.MAX_WAIT)
 
     def applied(self, request: HttpRequest, response: HttpResponse) -> HttpResponse:
         """Say on our own responses, never on a view's, how a wish to wait was met (RFC 7240, 3)."""
@@ -94,13 +113,15 @@ class Options:
         Raises:
             MissingKey, InvalidKey, UnscopedCaller: It cannot be treated idempotently.
         """
-        key = http.idempotency_key(request)
+        key = http.idempotency_key(request, form=self.form)
+        if key is None and self.form:
+            raise MissingKey(f"A form sends it in the field {forms.KEY_FIELD}.")
         if key is None:
             raise MissingKey
         return claims.Claim(
             scope=http.scope(request, self.scope, self.tenant or conf.tenant()),
             key=key,
-            fingerprints=fingerprints(request, self.fingerprint),
+            fingerprints=fingerprints(request, self.fingerprint or self.canonical_body),
             operation=http.operation(request),
             ttl=self.life(),
         )

@@ -19,8 +19,9 @@ from django.template.loader import render_to_string
 from django.urls import NoReverseMatch, reverse
 from django.utils.cache import patch_vary_headers
 from django.utils.encoding import escape_uri_path
+from django.utils.http import url_has_allowed_host_and_scheme
 
-from . import conf
+from . import conf, forms
 from .exceptions import IdempotencyError, InvalidKey, ResponseNotKept, UnscopedCaller
 
 KEY_HEADER = "Idempotency-Key"
@@ -69,24 +70,43 @@ class Answer:
     """None where it was too large to keep."""
 
 
-def idempotency_key(request: HttpRequest) -> str | None:
-    """Give the request's key without quotes and escapes; None where there is no header.
+def idempotency_key(request: HttpRequest, *, form: bool = False) -> str | None:
+    """Give the request's key without quotes and escapes; None where it has none.
 
     The draft's quoted string (section 2.1) and the bare value name the same key.
+
+    Args:
+        form: Look into the field of a posted form, too. Both forms name a key there whatever
+            the setting ``STRICT``, for a field is no header.
 
     Raises:
         InvalidKey: It is not exactly one key of 1 to 255 printable ASCII characters.
     """
     header = request.headers.get(KEY_HEADER)
-    if header is None:
-        return None
-    header = header.strip(" \t")
-    if quoted := _QUOTED_KEY.fullmatch(header):
+    keys = [] if header is None else [_key(header, strict=conf.settings.STRICT)]
+    if form:
+        named = [_key(value) for value in forms.keys(request)]
+        if len(named) > 1:
+            raise InvalidKey("The form has more than one.")
+        keys += named
+    if len(set(keys)) > 1:
+        raise InvalidKey("The header and the form have different ones.")
+    return keys[0] if keys else None
+
+
+def has_key(request: HttpRequest, *, form: bool = False) -> bool:
+    """Tell whether a request says anything about a key, be it valid or not."""
+    return KEY_HEADER in request.headers or (form and bool(forms.keys(request)))
+
+
+def _key(value: str, *, strict: bool = False) -> str:
+    value = value.strip(" \t")
+    if quoted := _QUOTED_KEY.fullmatch(value):
         key = re.sub(r"\\(.)", r"\1", quoted[1][1:-1])
-    elif conf.settings.STRICT:
+    elif strict:
         raise InvalidKey("This server accepts the quoted form only.")
-    elif _BARE_KEY.fullmatch(header):
-        key = header
+    elif _BARE_KEY.fullmatch(value):
+        key = value
     else:
         raise InvalidKey
     if not 1 <= len(key) <= _MAX_LENGTH:
@@ -207,6 +227,9 @@ def replay(answer: Answer) -> HttpResponse:
     del response["Content-Type"]
     for name, value in answer.headers:
         response[name] = value
+    if 300 <= answer.status_code < 400 and "Location" in response:
+        # As Django's redirects have it: its test client follows no other.
+        response.url = response["Location"]  # type: ignore[attr-defined]
     response[REPLAYED_HEADER] = "true"
     return response
 
@@ -215,7 +238,7 @@ def problem(request: HttpRequest, error: IdempotencyError) -> HttpResponse:
     """Answer an error: a problem document (RFC 9457), or a page with the same facts for people."""
     type_uri = problem_type(request, error.slug)
     document = problem_document(error, type_uri, request.path)
-    response = _page(request, document) or JsonResponse(
+    response = _page(request, error, document) or JsonResponse(
         document,
         content_type=PROBLEM_TYPE,
         headers={"Content-Language": "en"},  # or LocaleMiddleware names the project's language
@@ -253,11 +276,22 @@ def policy_address() -> str:
         return DRAFT
 
 
-def _page(request: HttpRequest, document: dict[str, Any]) -> HttpResponse | None:
+def _page(
+    request: HttpRequest, error: IdempotencyError, document: dict[str, Any]
+) -> HttpResponse | None:
     offered = [PROBLEM_TYPE, "application/json", "text/html"]
     try:
         if request.get_preferred_type(offered) != "text/html":
             return None
-        return HttpResponse(render_to_string("idempotency/problem.html", {"problem": document}))
+        context = {"error": error, "problem": document, "form": _address_of_form(request)}
+        return HttpResponse(render_to_string("idempotency/problem.html", context))
     except (TemplateDoesNotExist, ValueError):
         return None  # no engine looks into apps; or the Accept header makes no sense
+
+
+def _address_of_form(request: HttpRequest) -> str | None:
+    """Give the page that a form was posted from, if it is one of this site."""
+    page = request.headers.get("Referer")
+    ours = {request.get_host()}
+    is_ours = url_has_allowed_host_and_scheme(page, ours, require_https=request.is_secure())
+    return page if is_ours and forms.is_form(request) else None

@@ -186,7 +186,7 @@ def _key_parameter(options: Options, name: str) -> Json:
     return {
         "name": http.KEY_HEADER,
         "in": "header",
-        "required": options.required,
+        "required": options.required and not options.form,  # a form has a field for it
         "description": (
             "Makes the request safe to retry: send a fresh unique value, such as a UUID, with "
             f"every new operation, and the same value again with every retry of it.\n\n{form}. "
@@ -206,7 +206,7 @@ def _wait_parameter(options: Options) -> Json:
         "required": False,
         "description": (
             "`wait=N` waits up to N seconds for the answer of a first request that is still "
-            f"running, at most {most:g}. The default is {min(options.wait, most):g}. (RFC 7240)"
+            f"running, at most {most:g}. The default is {min(options.wait or 0, most):g}. (RFC 7240)"
         ),
         "schema": {"type": "string"},
         "examples": {"wait": {"value": "wait=5"}},

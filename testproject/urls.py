@@ -1,11 +1,13 @@
 """The shop's addresses. The demo, the tests and the tutorial rely on them."""
 
+from django.contrib.auth.views import LoginView, LogoutView
 from django.contrib.staticfiles.views import serve
 from django.urls import include, path
+from django.views.generic import RedirectView
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 from rest_framework.routers import DefaultRouter
 
-from testproject.shop import api, views
+from testproject.shop import api, checkout, views
 
 router = DefaultRouter()
 router.register("payments", api.PaymentViewSet, basename="api-payment")
@@ -18,6 +20,11 @@ urlpatterns = [
     path("payments/", views.create_payment, name="create-payment"),
     path("payments/<int:pk>/", views.payment_detail, name="payment-detail"),
     path("async/payments/", views.create_payment_async, name="create-payment-async"),
+    path("", RedirectView.as_view(pattern_name="checkout")),
+    path("checkout/", checkout.checkout, name="checkout"),
+    path("checkout/<int:pk>/", checkout.receipt, name="receipt"),
+    path("login/", LoginView.as_view(template_name="shop/login.html"), name="login"),
+    path("logout/", LogoutView.as_view(), name="logout"),
     path("idempotency/", include("idempotency.urls")),
     # A real shop has its static files collected, and served by a web server.
     path("static/<path:path>", serve, {"insecure": True}),

@@ -53,6 +53,7 @@ EMPTY = ";".join(
         "shop_account",
         "auth_user_user_permissions",
         "auth_user",
+        "django_session",
     )
 )
 

@@ -9,12 +9,23 @@ from support import CHECKOUT
 PACKAGE = CHECKOUT / "idempotency"
 
 LEVELS = [
-    {"decorators", "drf", "browsable", "openapi", "views", "urls", "checks", "apps"},
+    {
+        "decorators",
+        "drf",
+        "browsable",
+        "openapi",
+        "views",
+        "urls",
+        "templatetags.idempotency",
+        "checks",
+        "apps",
+    },
     {"operations", "async_views"},
     {"flow"},
     {"claims"},
     {"models", "statements"},
     {"http", "fingerprints"},
+    {"forms"},
     {"exceptions", "conf"},
 ]
 """From the doors down to the floor. A room may import from the levels below its own."""
@@ -42,7 +53,13 @@ ONLY_ROOM = {
 
 def rooms() -> list[Path]:
     """Give the package's modules, without its package docstring and migrations."""
-    return [path for path in sorted(PACKAGE.glob("*.py")) if path.stem != "__init__"]
+    tags = PACKAGE.glob("templatetags/*.py")
+    return [path for path in sorted([*PACKAGE.glob("*.py"), *tags]) if path.stem != "__init__"]
+
+
+def room(path: Path) -> str:
+    """Give a module's name within the package."""
+    return ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
 
 
 def imports(path: Path) -> set[str]:
@@ -52,7 +69,7 @@ def imports(path: Path) -> set[str]:
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and not node.level:
-            found.add(node.module or "")
+            found.add((node.module or "").removeprefix(PACKAGE.name))
         elif isinstance(node, ast.ImportFrom) and node.module:
             found.add(f".{node.module}")
         elif isinstance(node, ast.ImportFrom):
@@ -60,35 +77,35 @@ def imports(path: Path) -> set[str]:
     return found
 
 
-def level(room: str) -> int:
+def level(name: str) -> int:
     """Give how far down a room lies."""
-    return next(number for number, names in enumerate(LEVELS) if room in names)
+    return next(number for number, names in enumerate(LEVELS) if name in names)
 
 
 def test_every_room_has_its_place() -> None:
     """A new module needs a level, and the package's docstring names it."""
-    names = {path.stem for path in rooms()}
+    names = set(map(room, rooms()))
     tour = (PACKAGE / "__init__.py").read_text()
 
     assert names == set().union(*LEVELS)
     assert all(f"``{name}``" in tour for name in names)
 
 
-@pytest.mark.parametrize("path", rooms(), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", rooms(), ids=room)
 def test_imports_point_downward(path: Path) -> None:
     """And never sideways, so that every room can be read before those above it."""
     for name in imports(path):
-        room = name.removeprefix(".")
-        if name.startswith(".") and (path.stem, room) not in WITHIN_DOORS:
-            assert level(room) > level(path.stem), f"{path.stem} imports {room}"
+        other = name.removeprefix(".")
+        if name.startswith(".") and (room(path), other) not in WITHIN_DOORS:
+            assert level(other) > level(room(path)), f"{room(path)} imports {other}"
 
 
-@pytest.mark.parametrize("path", rooms(), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", rooms(), ids=room)
 def test_what_belongs_to_one_room_stays_there(path: Path) -> None:
     """Settings are read in conf; optional packages have a room each."""
     for module, owners in ONLY_ROOM.items():
         used = any(name == module or name.startswith(f"{module}.") for name in imports(path))
-        assert not used or path.stem in owners
+        assert not used or room(path) in owners
 
 
 def test_the_core_needs_django_and_psycopg_only() -> None:
@@ -98,7 +115,7 @@ def test_the_core_needs_django_and_psycopg_only() -> None:
     known = {*sys.stdlib_module_names, "django", "asgiref"}
     for path in rooms():
         outside = {name.partition(".")[0] for name in imports(path) if not name.startswith(".")}
-        optional = {module for module, owners in ONLY_ROOM.items() if path.stem in owners}
+        optional = {module for module, owners in ONLY_ROOM.items() if room(path) in owners}
         assert outside <= known | optional, path
 
 

@@ -1177,7 +1177,8 @@ def test_people_get_a_page(make_door: MakeDoor) -> None:
     page = door(Accept="text/html,application/xhtml+xml,*/*;q=0.8")
 
     assert (page.status_code, page.headers["Content-Type"]) == (400, "text/html; charset=utf-8")
-    assert b"<h1>Idempotency-Key is missing</h1>" in page.content
+    assert b"<h1>This form cannot be sent</h1>" in page.content
+    assert b">Idempotency-Key is missing</a>" in page.content
     assert problem(door(Accept="*/*")) == "missing-key"
     assert problem(door(Accept="application/json, text/html;q=0.9")) == "missing-key"
 

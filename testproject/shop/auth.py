@@ -1,4 +1,8 @@
-"""Who is calling: HTTP Basic with a password, or a bearer token."""
+"""Who is calling the API: HTTP Basic with a password, or a bearer token.
+
+The pages have sessions. The API takes no session for it: its views are free of CSRF tokens, and a
+page of somebody else's must not be able to use them with our customer's cookie.
+"""
 
 import base64
 import binascii
@@ -19,11 +23,15 @@ from .payments import problem
 
 @sync_and_async_middleware
 def header_authentication(get_response: Callable[[HttpRequest], Any]) -> Callable[..., Any]:
-    """Middleware that sets ``request.user``, found when somebody first looks at it."""
+    """Middleware that sets ``request.user``, found when somebody first looks at it.
+
+    It goes behind Django's own, whose user stands where there is no ``Authorization`` header.
+    """
 
     def identify(request: HttpRequest) -> None:
-        request.user = SimpleLazyObject(lambda: _user(request))  # type: ignore[assignment]
-        request.auser = sync_to_async(lambda: _user(request))
+        if _has_credentials(request):
+            request.user = SimpleLazyObject(lambda: _user(request))  # type: ignore[assignment]
+            request.auser = sync_to_async(lambda: _user(request))
 
     if iscoroutinefunction(get_response):
 
@@ -46,17 +54,24 @@ def authenticated(view: Callable[..., Any]) -> Callable[..., Any]:
 
         @wraps(view)
         async def async_wrapper(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-            known = await sync_to_async(lambda: request.user.is_authenticated)()
+            known = await sync_to_async(_is_known)(request)
             return await view(request, *args, **kwargs) if known else _unauthorized()
 
         return async_wrapper
 
     @wraps(view)
     def wrapper(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-        known = request.user.is_authenticated
-        return view(request, *args, **kwargs) if known else _unauthorized()
+        return view(request, *args, **kwargs) if _is_known(request) else _unauthorized()
 
     return wrapper
+
+
+def _has_credentials(request: HttpRequest) -> bool:
+    return "Authorization" in request.headers
+
+
+def _is_known(request: HttpRequest) -> bool:
+    return _has_credentials(request) and request.user.is_authenticated
 
 
 def _user(request: HttpRequest) -> User | AnonymousUser:

@@ -29,6 +29,7 @@ The shop stays open at {url}
   POST /api/payments/        takes a payment with Django REST framework
   GET  /payments/<id>/       shows a payment
   GET  /api/docs/            documents the API, and tries it
+  GET  /checkout/            sells coffee to people: try a double click
   GET  /idempotency/policy/  tells clients what keys do here
 
   Alice: name {alice.name}, password {alice.password}, bearer token {alice.token}
