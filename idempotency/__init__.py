@@ -25,12 +25,15 @@ A first request takes nine steps; ``flow.py`` reads in their order:
 The rooms, each importing only from the lines below its own:
 
 ======== ====================================================================
-doors    ``decorators``, ``drf``; ``views`` behind ``urls``; ``checks`` by ``apps``
+wiring   ``apps``
+doors    ``decorators``, ``drf``; ``views`` behind ``urls``; ``checks``
+ears     ``logs``, ``tally``, ``telemetry``, which hear of every outcome
 flow     ``flow``, which every door shares
 heart    ``claims``
 row      ``models``, ``statements``
 wire     ``http``, ``fingerprints``
 floor    ``exceptions``, ``conf``
+ground   ``signals``, which tell the outcomes
 ======== ====================================================================
 
 Read ``decorators.py``, ``flow.py``, ``claims.py`` and ``models.py`` in this order: five minutes,

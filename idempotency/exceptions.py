@@ -6,6 +6,8 @@ a sentence to put it behind that message: ``InvalidKey("It is longer than 255 ch
 
 from typing import ClassVar
 
+from .signals import Outcome
+
 
 class IdempotencyError(Exception):
     """The request could not be answered idempotently."""
@@ -21,6 +23,9 @@ class IdempotencyError(Exception):
 
     retry_after: ClassVar[int | None] = None
     """Whole seconds for ``Retry-After``; None where sending the same request again cannot help."""
+
+    outcome: ClassVar[Outcome] = Outcome.REFUSED
+    """What is counted of it."""
 
     @property
     def detail(self) -> str:
@@ -82,6 +87,7 @@ class KeyReused(IdempotencyError):
     status = 422
     slug = "key-reused"
     title = "Idempotency-Key is already used"
+    outcome = Outcome.KEY_REUSED
 
 
 class RequestInProgress(IdempotencyError):
@@ -94,6 +100,7 @@ class RequestInProgress(IdempotencyError):
     slug = "request-in-progress"
     title = "A request is outstanding for this Idempotency-Key"
     retry_after = 1
+    outcome = Outcome.IN_PROGRESS
 
 
 class ResponseNotKept(IdempotencyError):
@@ -105,6 +112,7 @@ class ResponseNotKept(IdempotencyError):
     status = 409
     slug = "response-not-kept"
     title = "The response was not kept"
+    outcome = Outcome.RESPONSE_NOT_KEPT
 
 
 class StoreUnavailable(IdempotencyError):
@@ -117,6 +125,7 @@ class StoreUnavailable(IdempotencyError):
     slug = "store-unavailable"
     title = "Idempotency keys are unavailable"
     retry_after = 1
+    outcome = Outcome.UNAVAILABLE
 
 
 class TransactionConflict(IdempotencyError):
@@ -129,3 +138,4 @@ class TransactionConflict(IdempotencyError):
     slug = "transaction-conflict"
     title = "The transaction was rolled back"
     retry_after = 1
+    outcome = Outcome.TRANSACTION_CONFLICT

@@ -9,16 +9,18 @@ from support import CHECKOUT
 PACKAGE = CHECKOUT / "idempotency"
 
 LEVELS = [
-    {"decorators", "drf", "views", "urls", "checks", "apps"},
+    {"apps"},
+    {"decorators", "drf", "views", "urls", "checks", "logs", "tally", "telemetry"},
     {"flow"},
     {"claims"},
     {"models", "statements"},
     {"http", "fingerprints"},
     {"exceptions", "conf"},
+    {"signals"},
 ]
 """From the doors down to the floor. A room may import from the levels below its own."""
 
-WITHIN_DOORS = {("apps", "checks"), ("urls", "views"), ("drf", "views"), ("decorators", "drf")}
+WITHIN_DOORS = {("urls", "views"), ("drf", "views"), ("decorators", "drf")}
 """Wiring; the framework's way to the same page; and one decorator opens both doors, importing the
 framework's when that calls it."""
 
@@ -26,6 +28,7 @@ ONLY_ROOM = {
     "django.conf": {"conf"},
     "rest_framework": {"drf"},
     "celery": set(),
+    "opentelemetry": {"telemetry"},
 }
 """Imports that belong to one room."""
 
