@@ -105,15 +105,13 @@ def answer(request: HttpRequest, view: Responder, options: Options) -> HttpRespo
     This is the flow of every door.
     """
     with reporting(request, http.operation(request)) as report:
-        response: HttpResponseBase
         try:
             response = _replay_or_run(request, view, options, report)
-        except RequestInProgress as error:
-            report.outcome = error.outcome
-            response = options.applied(request, http.problem(request, error))
         except IdempotencyError as error:
             report.outcome = error.outcome
-            response = http.problem(request, error)
+            response = problem = http.problem(request, error)
+            if isinstance(error, RequestInProgress):
+                options.applied(request, problem)
         report.status_code = response.status_code
     return response
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from time import perf_counter
+from typing import Self
 
 from django.db.models import TextChoices
 from django.dispatch import Signal
@@ -69,8 +70,9 @@ class Stopwatch:
 
     seconds = 0.0
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> Self:
         self._began = perf_counter()
+        return self
 
     def __exit__(self, *_exception: object) -> None:
         self.seconds += perf_counter() - self._began

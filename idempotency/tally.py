@@ -99,4 +99,5 @@ def _write(alias: str, counts: Counter[_Place]) -> bool:
 
 
 tally = Tally()
-os.register_at_fork(after_in_child=tally.forget)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=tally.forget)

@@ -9,6 +9,11 @@ from opentelemetry import metrics, trace
 
 from .signals import Outcome
 
+_WAIT_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
+"""What the conventions advise for the duration of HTTP requests."""
+
+_OVERHEAD_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+
 _meter = metrics.get_meter("idempotency")
 
 _requests = _meter.create_counter(
@@ -18,18 +23,13 @@ _wait = _meter.create_histogram(
     "idempotency.wait.duration",
     unit="s",
     description="Time that requests which waited for another one with their key spent on it.",
-    # As the conventions advise for the duration of HTTP requests.
-    explicit_bucket_boundaries_advisory=(
-        *(0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10),
-    ),
+    explicit_bucket_boundaries_advisory=_WAIT_SECONDS,
 )
 _overhead = _meter.create_histogram(
     "idempotency.overhead.duration",
     unit="s",
     description="Time that requests spent on idempotency: all but waiting and the view.",
-    explicit_bucket_boundaries_advisory=(
-        *(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5),
-    ),
+    explicit_bucket_boundaries_advisory=_OVERHEAD_SECONDS,
 )
 
 
@@ -47,9 +47,11 @@ def mark_span(
 ) -> None:
     """Tell the current span the outcome of its request, and link it to the first one's."""
     span = trace.get_current_span()
-    event = {"idempotency.outcome": outcome.value, "idempotency.wait": waited}
-    number = {} if attempt is None else {"idempotency.attempt": attempt}
-    span.add_event("idempotency.answered", {**event, **number})
+    event: dict[str, str | float] = {"idempotency.outcome": outcome.value}
+    event["idempotency.wait"] = waited
+    if attempt is not None:
+        event["idempotency.attempt"] = attempt
+    span.add_event("idempotency.answered", event)
     if first_trace:
         span.add_link(_context(first_trace), {"idempotency.link": "first_request"})
 
