@@ -22,6 +22,8 @@ A first request takes nine steps; ``flow.py`` reads in their order:
 8.  Save the answer in the row;
 9.  and, in the same round trip, COMMIT: effects and answer together.
 
+However a request ends, its outcome is told when the transaction is over (``signals.py``).
+
 The rooms, each importing only from the lines below its own:
 
 ======== ====================================================================

@@ -1,5 +1,8 @@
 """Metrics and traces, as a real Prometheus and a real exporter of spans get them."""
 
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from importlib import metadata
@@ -17,7 +20,15 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, use_span
 from prometheus_client import start_http_server
 from prometheus_client.parser import text_string_to_metric_families
-from support import DEADLINE, eventually, free_port, threads, waiting_for_a_lock
+from support import (
+    CHECKOUT,
+    DEADLINE,
+    database_url,
+    eventually,
+    free_port,
+    threads,
+    waiting_for_a_lock,
+)
 from test_decorators import Refused, created, refuse
 from test_signals import breaking, raise_error
 
@@ -246,12 +257,36 @@ def test_an_older_api_is_left_alone(
     assert apps._has_opentelemetry() is is_used
 
 
-def test_it_works_without_opentelemetry(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Which is an extra."""
+WITHOUT = """
+import sys
+from importlib import metadata
 
-    def find(name: str) -> str:
-        raise metadata.PackageNotFoundError
+import django
 
-    monkeypatch.setattr(metadata, "version", find)
 
-    assert not apps._has_opentelemetry()
+def find(name, found=metadata.version):
+    if name == "opentelemetry-api":
+        raise metadata.PackageNotFoundError(name)
+    return found(name)
+
+
+metadata.version = find
+sys.modules["opentelemetry"] = None  # who imports it gets an ImportError
+django.setup()
+
+from idempotency import decorators, drf, signals
+
+assert signals.current_trace() == b""
+with signals.reporting(None, "POST /"):
+    pass
+"""
+
+
+def test_it_works_without_opentelemetry() -> None:
+    """It is an extra: nothing but one room imports it."""
+    environment = {
+        **os.environ,
+        "DATABASE_URL": database_url(),
+        "DJANGO_SETTINGS_MODULE": "testproject.settings",
+    }
+    subprocess.run([sys.executable, "-c", WITHOUT], cwd=CHECKOUT, env=environment, check=True)
