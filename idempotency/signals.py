@@ -51,7 +51,7 @@ Args:
     request: Django's `HttpRequest`.
     outcome: The `Outcome`.
     operation: Method and route, as in ``"POST payments/<int:pk>/"``: few values.
-    scope, key: Whose key it is, and the whole key; None where the request was refused.
+    scope, key: Whose key it is, and the whole key; None where it ended before that was known.
     attempt: Number of the attempt at the key; None where nothing ran.
     status_code: HTTP status of the answer; None where an exception went on to Django.
     waited: Seconds spent waiting for somebody else's attempt.
