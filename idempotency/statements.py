@@ -84,7 +84,7 @@ FAIL = f"""
       FROM {_WITHOUT_FSYNC} WHERE {_MINE_AND_FREE} RETURNING 1
 """
 
-# Many processes add to the same few rows: sorted, so that no two of them wait for each other, and
+# Many processes add to the same few rows: in one order, so that no two wait for each other, and
 # giving up where somebody holds a row for longer than a statement takes.
 COUNT = """
     INSERT INTO idempotency_outcome AS tally (hour, outcome, count)
