@@ -53,7 +53,7 @@ def test_a_request_that_ends_writes_the_counts_down(
     make_function_door: MakeDoor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """At most one in ten seconds does; no other request executes a statement more."""
-    clock = SimpleNamespace(now=1000.0, monotonic=lambda: clock.now, time=time.time)
+    clock: Any = SimpleNamespace(now=1000.0, monotonic=lambda: clock.now, time=time.time)
     monkeypatch.setattr("idempotency.tally.time", clock)
     tally.forget()
     door = make_function_door(created, scope=lambda request: "partner:1")
