@@ -22,19 +22,23 @@ A first request takes nine steps; ``flow.py`` reads in their order:
 8.  Save the answer in the row;
 9.  and, in the same round trip, COMMIT: effects and answer together.
 
+However a request ends, its outcome is told when the transaction is over (``signals.py``).
+
 The rooms, each importing only from the lines below its own:
 
 ======== ====================================================================
+wiring   ``apps``
 doors    ``decorators``, ``drf`` with ``browsable``; ``views`` behind ``urls``;
-         ``checks`` by ``apps``; ``openapi``, which documents them;
-         ``templatetags.idempotency`` in templates
-words    ``operations``, what OpenAPI says of them
+         ``templatetags.idempotency`` in templates; ``openapi``; ``checks``
+ears     ``logs``, ``tally``, ``telemetry``, which hear of every outcome
+words    ``operations``, what OpenAPI says of the doors
 flow     ``flow``, which every door shares; above it ``async_views``
 heart    ``claims``
 row      ``models``, ``statements``
 wire     ``http``, ``fingerprints``
 field    ``forms``
 floor    ``exceptions``, ``conf``
+ground   ``signals``, which tell the outcomes
 ======== ====================================================================
 
 Read ``decorators.py``, ``flow.py``, ``claims.py`` and ``models.py`` in this order: five minutes,

@@ -1,7 +1,14 @@
-"""Wiring: the app's name, and its start-up checks."""
+"""Wiring: the app's name, its start-up checks, and who hears of the outcomes."""
+
+import atexit
+from importlib import metadata
 
 from django.apps import AppConfig, apps
 from django.core import checks
+from django.core.signals import request_finished
+from django.utils.version import get_version_tuple
+
+from . import signals
 
 
 class IdempotencyConfig(AppConfig):
@@ -12,8 +19,29 @@ class IdempotencyConfig(AppConfig):
 
     def ready(self) -> None:
         from . import checks as our_checks  # noqa: PLC0415  # models are not ready before
+        from . import logs  # noqa: PLC0415
+        from .tally import tally  # noqa: PLC0415
 
         checks.register(our_checks.check_settings)
         checks.register(our_checks.check_database)
         if apps.is_installed("drf_spectacular"):
             from . import openapi  # noqa: F401, PLC0415  # importing it registers it
+
+        signals.answered.connect(logs.record)
+        signals.answered.connect(tally.count)
+        request_finished.connect(tally.flush_when_due)
+        atexit.register(tally.flush)
+        if _has_opentelemetry():
+            from . import telemetry  # noqa: PLC0415
+
+            signals.answered.connect(telemetry.measure)
+            signals.answered.connect(telemetry.mark_span)
+            signals.current_trace = telemetry.current_trace
+
+
+def _has_opentelemetry() -> bool:
+    """Tell whether there is an API of OpenTelemetry, and one that `telemetry` can use."""
+    try:
+        return get_version_tuple(metadata.version("opentelemetry-api")) >= (1, 30)
+    except metadata.PackageNotFoundError:
+        return False

@@ -45,6 +45,7 @@ from . import statements
 from .exceptions import KeyReused, RequestInProgress, StoreUnavailable
 from .http import Answer
 from .models import IdempotencyKey
+from .signals import Stopwatch
 
 logger = logging.getLogger("idempotency")
 
@@ -108,6 +109,7 @@ class _Standing(NamedTuple):
     status_code: int | None
     headers: str | None
     body: bytes | None
+    trace: bytes | None
 
 
 def database() -> str:
@@ -116,7 +118,9 @@ def database() -> str:
 
 
 @contextmanager
-def attempt(claim: Claim, *, wait: float = 0) -> Iterator[Attempt | Answer]:
+def attempt(
+    claim: Claim, *, wait: float = 0, waiting: Stopwatch | None = None
+) -> Iterator[Attempt | Answer]:
     """Give the key's answer if it has one; else open the transaction for an attempt at it.
 
     The block is the transaction. Leave it after `complete`, which commits; or after `roll_back` or
@@ -124,6 +128,7 @@ def attempt(claim: Claim, *, wait: float = 0) -> Iterator[Attempt | Answer]:
 
     Args:
         wait: Most seconds to wait for somebody else's attempt to end.
+        waiting: Takes the time of that.
 
     Raises:
         KeyReused: The key stands for another request.
@@ -134,6 +139,7 @@ def attempt(claim: Claim, *, wait: float = 0) -> Iterator[Attempt | Answer]:
     """
     _refuse_open_transaction()
     deadline = time.monotonic() + wait
+    waiting = waiting or Stopwatch()
     while True:
         standing: _Standing | None = _insert_or_read(claim)
         if standing and standing.is_expired:
@@ -151,10 +157,13 @@ def attempt(claim: Claim, *, wait: float = 0) -> Iterator[Attempt | Answer]:
                     return
             if locked == IdempotencyKey.Status.COMPLETED:
                 continue  # somebody was faster between our claim and our lock
-        if not _wait_for_holder(claim, deadline - time.monotonic()):
+        if time.monotonic() >= deadline:
             raise RequestInProgress
-        # The holder may be about to keep its answer after a rollback: let it go first.
-        time.sleep(_COURTESY)
+        with waiting:
+            if not _wait_for_holder(claim, deadline - time.monotonic()):
+                raise RequestInProgress
+            # The holder may be about to keep its answer after a rollback: let it go first.
+            time.sleep(_COURTESY)
 
 
 def complete(attempt: Attempt, answer: Answer) -> None:
@@ -281,8 +290,6 @@ def _lock(claim: Claim, standing: _Standing) -> Attempt | str | None:
 
 def _wait_for_holder(claim: Claim, seconds: float) -> bool:
     """Wait until nobody holds the row; False where somebody still does after that time."""
-    if seconds <= 0:
-        return False
     milliseconds = str(max(1, int(seconds * 1000)))  # 0 would be for ever
     try:
         _fetch(statements.WAIT, (milliseconds, claim.id))
@@ -297,12 +304,12 @@ def _wait_for_holder(claim: Claim, seconds: float) -> bool:
 def _answer(standing: _Standing) -> Answer:
     headers = json.loads(standing.headers or "[]")
     pairs = tuple((name, value) for name, value in headers)
-    return Answer(standing.status_code or 0, pairs, standing.body)
+    return Answer(standing.status_code or 0, pairs, standing.body, standing.trace or b"")
 
 
 def _saved(attempt: Attempt, answer: Answer) -> tuple[Any, ...]:
     headers = json.dumps(answer.headers)
-    return attempt.number, answer.status_code, headers, answer.body, *attempt.fence
+    return attempt.number, answer.status_code, headers, answer.body, answer.trace, *attempt.fence
 
 
 @contextmanager

@@ -9,6 +9,8 @@ from typing import ClassVar
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
+from .signals import Outcome
+
 
 class IdempotencyError(Exception):
     """The request could not be answered idempotently."""
@@ -33,6 +35,9 @@ class IdempotencyError(Exception):
 
     retry_after: ClassVar[int | None] = None
     """Whole seconds for ``Retry-After``; None where sending the same request again cannot help."""
+
+    outcome: ClassVar[Outcome] = Outcome.REFUSED
+    """What is counted of it."""
 
     @property
     def detail(self) -> str:
@@ -114,6 +119,7 @@ class KeyReused(IdempotencyError):
         "something else, open the page with the form anew."
     )
     needs_new_form = True
+    outcome = Outcome.KEY_REUSED
 
 
 class RequestInProgress(IdempotencyError):
@@ -131,6 +137,7 @@ class RequestInProgress(IdempotencyError):
         "your browser ask whether to send the form again, agree: it will not be done twice."
     )
     retry_after = 1
+    outcome = Outcome.IN_PROGRESS
 
 
 class ResponseNotKept(IdempotencyError):
@@ -144,6 +151,7 @@ class ResponseNotKept(IdempotencyError):
     title = "The response was not kept"
     heading = _("This has been done already")
     advice = _("The page that answered it cannot be shown again. It will not be done twice.")
+    outcome = Outcome.RESPONSE_NOT_KEPT
 
 
 class StoreUnavailable(IdempotencyError):
@@ -161,6 +169,7 @@ class StoreUnavailable(IdempotencyError):
         "again, agree."
     )
     retry_after = 1
+    outcome = Outcome.UNAVAILABLE
 
 
 class TransactionConflict(IdempotencyError):
@@ -178,3 +187,4 @@ class TransactionConflict(IdempotencyError):
         "again, agree."
     )
     retry_after = 1
+    outcome = Outcome.TRANSACTION_CONFLICT

@@ -18,6 +18,7 @@ from django.http.response import HttpResponseBase
 from . import claims, conf, forms, http
 from .exceptions import IdempotencyError, MissingKey, RequestInProgress, TransactionConflict
 from .fingerprints import BodyForm, canonical_body, fingerprints
+from .signals import Outcome, Report, reporting
 
 Responder = Callable[[HttpRequest], HttpResponseBase]
 """A view whose other arguments are filled in already."""
@@ -132,12 +133,16 @@ def answer(request: HttpRequest, view: Responder, options: Options) -> HttpRespo
 
     This is the flow of every door.
     """
-    try:
-        return _replay_or_run(request, view, options)
-    except RequestInProgress as error:
-        return options.applied(request, http.problem(request, error))
-    except IdempotencyError as error:
-        return http.problem(request, error)
+    with reporting(request, http.operation(request)) as report:
+        try:
+            response = _replay_or_run(request, view, options, report)
+        except IdempotencyError as error:
+            report.outcome = error.outcome
+            response = problem = http.problem(request, error)
+            if isinstance(error, RequestInProgress):
+                options.applied(request, problem)
+        report.status_code = response.status_code
+    return response
 
 
 def is_atomic_request() -> bool:
@@ -145,22 +150,30 @@ def is_atomic_request() -> bool:
     return bool(connections[claims.database()].settings_dict["ATOMIC_REQUESTS"])
 
 
-def _replay_or_run(request: HttpRequest, view: Responder, options: Options) -> HttpResponseBase:
+def _replay_or_run(
+    request: HttpRequest, view: Responder, options: Options, report: Report
+) -> HttpResponseBase:
     claim = options.claim(request)
+    report.scope, report.key = claim.scope, claim.key
+    wait = options.seconds_to_wait(request)
     attempt = None
     is_committing = False
     try:
-        with claims.attempt(claim, wait=options.seconds_to_wait(request)) as attempt:
+        with claims.attempt(claim, wait=wait, waiting=report.waiting) as attempt:
             if isinstance(attempt, http.Answer):
+                report.outcome, report.first_trace = Outcome.REPLAYED, attempt.trace
                 return options.applied(request, http.replay(attempt))
             request.idempotency = attempt  # type: ignore[attr-defined]
-            response = _rendered(view(request))
+            report.attempt = attempt.number
+            with report.viewing:
+                response = _rendered(view(request))
             kept = http.capture(request, response) if options.keep(response) else None
             if claims.is_rolled_back():
                 _refuse_success(response)
             elif kept:
                 is_committing = True
                 claims.complete(attempt, kept)
+                report.outcome = Outcome.EXECUTED
                 return response
             else:
                 claims.roll_back()
@@ -172,7 +185,9 @@ def _replay_or_run(request: HttpRequest, view: Responder, options: Options) -> H
         if not isinstance(attempt, claims.Attempt):
             raise
         if is_committing and claims.was_committed(attempt):
+            report.outcome = Outcome.EXECUTED
             raise  # a hook failed after the commit: the client sees its error, and then the answer
+        report.outcome = Outcome.FAILED
         error_name = type(error).__qualname__
         handled = _handled(request, error, attempt, options)
         if handled is None:
@@ -182,6 +197,7 @@ def _replay_or_run(request: HttpRequest, view: Responder, options: Options) -> H
     # Nothing of the view's work is left from here on.
     if kept:
         claims.keep(attempt, kept)
+        report.outcome = Outcome.EXECUTED
     else:
         claims.fail(attempt, error_name)
     return response

@@ -21,7 +21,7 @@ from django.utils.cache import patch_vary_headers
 from django.utils.encoding import escape_uri_path
 from django.utils.http import url_has_allowed_host_and_scheme
 
-from . import conf, forms
+from . import conf, forms, signals
 from .exceptions import IdempotencyError, InvalidKey, ResponseNotKept, UnscopedCaller
 
 KEY_HEADER = "Idempotency-Key"
@@ -68,6 +68,8 @@ class Answer:
     headers: tuple[tuple[str, str], ...]
     body: bytes | None
     """None where it was too large to keep."""
+    trace: bytes = b""
+    """Of the request that it answered first, see `signals.current_trace`."""
 
 
 def idempotency_key(request: HttpRequest, *, form: bool = False) -> str | None:
@@ -148,8 +150,8 @@ def user_scope(request: HttpRequest) -> str | None:
 def operation(request: HttpRequest) -> str:
     """Give method and route, which unlike the path has few values: ``POST payments/<int:pk>/``."""
     match = request.resolver_match
-    route = match.route if match else request.path
-    return f"{request.method} {route}".replace("\0", "")[:_MAX_LENGTH]
+    route = match.route if match else "(no route)"
+    return f"{request.method} {route}"[:_MAX_LENGTH]
 
 
 def preferred_wait(request: HttpRequest) -> int | None:
@@ -161,7 +163,8 @@ def preferred_wait(request: HttpRequest) -> int | None:
 def capture(request: HttpRequest, response: HttpResponseBase) -> Answer:
     """Take what is kept of a response. A streamed one is read, up to the limit, and stays whole."""
     headers = tuple(item for item in response.items() if not _NOT_KEPT.fullmatch(item[0]))
-    return Answer(response.status_code, headers, _body(request, response))
+    body = _body(request, response)
+    return Answer(response.status_code, headers, body, signals.current_trace())
 
 
 def _body(request: HttpRequest, response: Any) -> bytes | None:

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any, ClassVar, Self
 from uuid import UUID
 
@@ -10,6 +11,8 @@ from django.db.models import F, Func, Q, Value
 from django.db.models.expressions import RawSQL
 from django.db.models.functions import Cast, Length, Now
 from django.utils.translation import gettext_lazy as _
+
+from .signals import Outcome
 
 
 class DigestField(models.UUIDField):  # type: ignore[type-arg]  # not subscriptable at run time
@@ -130,6 +133,10 @@ class IdempotencyKey(models.Model):
     body = models.BinaryField(_("body"), null=True, blank=True)
     """The answer's bytes; NULL in a completed row where they were not kept."""
 
+    trace = models.BinaryField(_("trace"), max_length=24, db_default=b"", editable=False)
+    """Trace and span id of the request that was answered; empty where nobody traced it. Not NULL:
+    the only NULL of a completed row would cost it 8 bytes, an empty value costs it one."""
+
     is_running: bool
     """Annotated by `IdempotencyKeyQuerySet.with_running`."""
 
@@ -158,6 +165,7 @@ class IdempotencyKey(models.Model):
                     status_code__isnull=True,
                     headers__isnull=True,
                     body__isnull=True,
+                    trace=b"",
                 )
                 | Q(
                     status="completed",
@@ -180,3 +188,37 @@ class IdempotencyKey(models.Model):
         """
         text = f"{len(scope)}:{scope}{key}"
         return UUID(bytes=hashlib.sha256(text.encode()).digest()[:16])
+
+
+class OutcomeCountQuerySet(models.QuerySet["OutcomeCount"]):
+    """The verb on counts."""
+
+    def trim(self) -> int:
+        """Delete the counts that no picture shows any more, and tell how many there were."""
+        deleted, _by_model = self.filter(hour__lt=Now() - OutcomeCount.KEPT).delete()
+        return deleted
+
+
+class OutcomeCount(models.Model):
+    """How many covered requests ended with one outcome in one hour, about; see `tally`."""
+
+    KEPT = timedelta(days=30)
+
+    pk = models.CompositePrimaryKey("hour", "outcome")
+
+    hour = models.DateTimeField(_("hour"))
+    """The hour's beginning, by the clocks of the processes that counted."""
+
+    count = models.PositiveBigIntegerField(_("count"))
+
+    outcome = models.CharField(_("outcome"), max_length=20, choices=Outcome)
+
+    objects = models.Manager.from_queryset(OutcomeCountQuerySet)()
+
+    class Meta:
+        db_table = "idempotency_outcome"
+        verbose_name = _("outcome count")
+        verbose_name_plural = _("outcome counts")
+
+    def __str__(self) -> str:
+        return f"{self.count} {self.outcome} in the hour from {self.hour:%Y-%m-%d %H:%M}"

@@ -206,7 +206,8 @@ def _wait_parameter(options: Options) -> Json:
         "required": False,
         "description": (
             "`wait=N` waits up to N seconds for the answer of a first request that is still "
-            f"running, at most {most:g}. The default is {min(options.wait or 0, most):g}. (RFC 7240)"
+            f"running, at most {most:g}. The default is {min(options.wait or 0, most):g}. "
+            "(RFC 7240)"
         ),
         "schema": {"type": "string"},
         "examples": {"wait": {"value": "wait=5"}},

@@ -2,6 +2,7 @@
 
 Written by hand because the ORM costs more than the statements do. All of them find the row by its
 primary key, and give back at most one row. None relies on a session: they work through PgBouncer.
+The tally's one statement stands at the end.
 """
 
 # The claim needs no fsync: the WAL is sequential, so the commit that carries the effects to the
@@ -22,10 +23,10 @@ CLAIM = f"""
         ON CONFLICT (id) DO NOTHING
         RETURNING created_at::text
     )
-    SELECT true, created_at, false, NULL, NULL, NULL, NULL, NULL FROM claimed
+    SELECT true, created_at, false, NULL, NULL, NULL, NULL, NULL, NULL FROM claimed
     UNION ALL
     SELECT false, created_at::text, expires_at <= statement_timestamp(),
-           fingerprint, status, status_code, headers, body
+           fingerprint, status, status_code, headers, body, trace
       FROM idempotency_key WHERE id = %s::uuid
 """
 
@@ -34,14 +35,15 @@ TAKE_OVER = f"""
     UPDATE idempotency_key
        SET created_at = statement_timestamp(), expires_at = statement_timestamp() + %s::interval,
            attempts = 1, status = 'in_progress', operation = %s, fingerprint = %s::bytea,
-           completed_at = NULL, status_code = NULL, headers = NULL, body = NULL, last_error = ''
+           completed_at = NULL, status_code = NULL, headers = NULL, body = NULL, trace = '',
+           last_error = ''
       FROM {_WITHOUT_FSYNC}
      WHERE id = (
         SELECT id FROM idempotency_key
          WHERE id = %s::uuid AND expires_at <= statement_timestamp()
            FOR NO KEY UPDATE SKIP LOCKED
      )
-    RETURNING true, created_at::text, false, NULL, NULL, NULL, NULL, NULL
+    RETURNING true, created_at::text, false, NULL, NULL, NULL, NULL, NULL, NULL
 """
 
 # Still the row that was read, and nobody else holds it. It may have been completed meanwhile.
@@ -66,7 +68,7 @@ _MINE_AND_FREE = f"""
 _SAVE = """
     UPDATE idempotency_key
        SET attempts = %s, status = 'completed', completed_at = clock_timestamp(),
-           status_code = %s, headers = %s::jsonb, body = %s::bytea
+           status_code = %s, headers = %s::jsonb, body = %s::bytea, trace = %s::bytea
      WHERE {} RETURNING 1
 """
 
@@ -80,4 +82,18 @@ KEEP = _SAVE.format(_MINE_AND_FREE)
 FAIL = f"""
     UPDATE idempotency_key SET attempts = %s, last_error = %s
       FROM {_WITHOUT_FSYNC} WHERE {_MINE_AND_FREE} RETURNING 1
+"""
+
+# Many processes add to the same few rows: in one order, so that no two wait for each other, and
+# giving up where somebody holds a row for longer than a statement takes.
+COUNT = """
+    INSERT INTO idempotency_outcome AS tally (hour, outcome, count)
+    SELECT counted.hour, counted.outcome, counted.count
+      FROM (
+        SELECT set_config('synchronous_commit', 'off', true),
+               set_config('lock_timeout', '1000', true)
+      ) AS bounded,
+           unnest(%s::timestamptz[], %s::text[], %s::bigint[]) AS counted (hour, outcome, count)
+     ORDER BY 1, 2
+    ON CONFLICT (hour, outcome) DO UPDATE SET count = tally.count + excluded.count
 """

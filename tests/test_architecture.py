@@ -9,6 +9,7 @@ from support import CHECKOUT
 PACKAGE = CHECKOUT / "idempotency"
 
 LEVELS = [
+    {"apps"},
     {
         "decorators",
         "drf",
@@ -18,7 +19,9 @@ LEVELS = [
         "urls",
         "templatetags.idempotency",
         "checks",
-        "apps",
+        "logs",
+        "tally",
+        "telemetry",
     },
     {"operations", "async_views"},
     {"flow"},
@@ -27,19 +30,18 @@ LEVELS = [
     {"http", "fingerprints"},
     {"forms"},
     {"exceptions", "conf"},
+    {"signals"},
 ]
 """From the doors down to the floor. A room may import from the levels below its own."""
 
 WITHIN_DOORS = {
-    ("apps", "checks"),
-    ("apps", "openapi"),
     ("urls", "views"),
     ("drf", "views"),
     ("drf", "browsable"),
     ("decorators", "drf"),
     ("openapi", "drf"),
 }
-"""Wiring; the framework's way to the same page, and its pages; one decorator opens both doors,
+"""The framework's way to the same page, and its pages; one decorator opens both doors,
 importing the framework's when that calls it; and what documents that door must know it."""
 
 ONLY_ROOM = {
@@ -47,6 +49,7 @@ ONLY_ROOM = {
     "rest_framework": {"drf", "browsable"},
     "drf_spectacular": {"openapi"},
     "celery": set(),
+    "opentelemetry": {"telemetry"},
 }
 """Imports that belong to one room."""
 

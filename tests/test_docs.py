@@ -1,13 +1,16 @@
 """The documentation tells what is there, no more and no less."""
 
 import ast
+import logging
 import re
 
 import pytest
+from django.http import HttpRequest
 from support import CHECKOUT
 
 import idempotency
-from idempotency import conf, exceptions, flow
+from idempotency import conf, exceptions, flow, logs, signals
+from idempotency.signals import Outcome
 
 DOCS = CHECKOUT / "docs"
 
@@ -52,6 +55,37 @@ def test_every_check_is_documented() -> None:
     source = (CHECKOUT / "idempotency/checks.py").read_text()
 
     assert headings("checks.md") == set(re.findall(r'id="(idempotency\.\w+)"', source))
+
+
+def test_every_outcome_is_documented_with_its_level() -> None:
+    """And none that does not exist."""
+    page = (DOCS / "observability.md").read_text()
+    rows = dict(re.findall(r"^\| `(\w+)` \|.*\| (\w+)[^|]*\|$", page, re.MULTILINE))
+
+    assert rows.keys() == set(Outcome.values)
+    for outcome in Outcome:
+        level = logs._LEVELS.get(outcome, logging.WARNING)
+        assert rows[outcome] == logging.getLevelName(level)
+
+
+def test_every_argument_of_the_signal_is_documented() -> None:
+    """And none that does not exist."""
+    page = (DOCS / "observability.md").read_text()
+    rows = re.findall(r"^\| ([`\w, ]+) \| [^|]*\|$", page, re.MULTILINE)
+    told = {}
+
+    def listen(**kwargs: object) -> None:
+        told.update(kwargs)
+
+    signals.answered.connect(listen)
+    with signals.reporting(HttpRequest(), "POST /"):
+        pass
+    signals.answered.disconnect(listen)
+
+    assert {name for row in rows for name in re.findall(r"`(\w+)`", row)} == told.keys() - {
+        "signal",
+        "sender",
+    }
 
 
 def test_the_changelog_knows_the_version() -> None:
