@@ -56,7 +56,10 @@ class MissingKey(IdempotencyError):
     slug = "missing-key"
     title = "Idempotency-Key is missing"
     heading = _("This form cannot be sent")
-    advice = _("Nothing has been done. Open the page with the form anew, and send it again.")
+    advice = _(
+        "What you sent now has not been processed. Open the page with the form anew, and send it "
+        "again."
+    )
     needs_new_form = True
 
 
@@ -70,7 +73,10 @@ class InvalidKey(IdempotencyError):
     slug = "invalid-key"
     title = "Idempotency-Key is invalid"
     heading = _("This form cannot be sent")
-    advice = _("Nothing has been done. Open the page with the form anew, and send it again.")
+    advice = _(
+        "What you sent now has not been processed. Open the page with the form anew, and send it "
+        "again."
+    )
     needs_new_form = True
 
 
@@ -85,8 +91,8 @@ class UnscopedCaller(IdempotencyError):
     title = "Idempotency-Key needs a known caller"
     heading = _("We cannot tell who you are")
     advice = _(
-        "Nothing has been done. Log in, or allow this site to set cookies. Then open the page with "
-        "the form anew, and send it again."
+        "What you sent now has not been processed. Log in, or allow this site to set cookies. Then "
+        "open the page with the form anew, and send it again."
     )
     needs_new_form = True
 
@@ -165,8 +171,8 @@ class StoreUnavailable(IdempotencyError):
     title = "Idempotency keys are unavailable"
     heading = _("Please try again in a moment")
     advice = _(
-        "Nothing has been done. Reload this page; should your browser ask whether to send the form "
-        "again, agree."
+        "What you sent now has not been processed. Reload this page; should your browser ask "
+        "whether to send the form again, agree: it will not be done twice."
     )
     retry_after = 1
     outcome = Outcome.UNAVAILABLE
@@ -183,8 +189,8 @@ class TransactionConflict(IdempotencyError):
     title = "The transaction was rolled back"
     heading = _("Please try again in a moment")
     advice = _(
-        "Nothing has been done. Reload this page; should your browser ask whether to send the form "
-        "again, agree."
+        "What you sent now has not been processed. Reload this page; should your browser ask "
+        "whether to send the form again, agree: it will not be done twice."
     )
     retry_after = 1
     outcome = Outcome.TRANSACTION_CONFLICT
