@@ -8,6 +8,7 @@ class IdempotencyConfig(AppConfig):
     """Registers the app as ``idempotency``."""
 
     name = "idempotency"
+    default_auto_field = "django.db.models.BigAutoField"
     verbose_name = "Idempotency"
 
     def ready(self) -> None:

@@ -2,6 +2,7 @@
 
 Written by hand because the ORM costs more than the statements do. All of them find the row by its
 primary key, and give back at most one row. None relies on a session: they work through PgBouncer.
+The purge's are at the end: they do in one statement what the ORM has no words for.
 """
 
 # The claim needs no fsync: the WAL is sequential, so the commit that carries the effects to the
@@ -80,4 +81,44 @@ KEEP = _SAVE.format(_MINE_AND_FREE)
 FAIL = f"""
     UPDATE idempotency_key SET attempts = %s, last_error = %s
       FROM {_WITHOUT_FSYNC} WHERE {_MINE_AND_FREE} RETURNING 1
+"""
+
+# The purge. Each of its statements is a transaction of its own, and gives back one row.
+
+PURGE_BEGIN = """
+    INSERT INTO idempotency_purge DEFAULT VALUES RETURNING id
+"""
+
+# A cursor on the expiry spares each batch the dead index entries of those before it. All rows are
+# locked before the first is deleted, and PostgreSQL looks at each once more under its lock: a row
+# that is held is passed over, and so is one that a claim took over since the statement began. The
+# lock also holds the row to its place, so that it can be deleted by it, without another look-up.
+# No fsync: what a crash brings back is still expired. The count is committed with the rows.
+PURGE_BATCH = f"""
+    WITH deleted AS (
+        DELETE FROM idempotency_key WHERE ctid = ANY(ARRAY(
+            SELECT ctid FROM idempotency_key
+             WHERE expires_at <= statement_timestamp() AND expires_at >= %s::timestamptz
+             ORDER BY expires_at LIMIT %s FOR UPDATE SKIP LOCKED
+        ))
+        RETURNING expires_at
+    ), counted AS (
+        SELECT count(*) AS rows, max(expires_at)::text AS latest FROM deleted
+    ), recorded AS (
+        UPDATE idempotency_purge SET rows = idempotency_purge.rows + counted.rows
+          FROM counted WHERE id = %s
+    )
+    SELECT rows, latest FROM counted, {_WITHOUT_FSYNC}
+"""
+
+PURGE_END = """
+    WITH trimmed AS (
+        DELETE FROM idempotency_purge WHERE id <= %s
+    )
+    UPDATE idempotency_purge
+       SET ended_at = clock_timestamp(),
+           is_complete = NOT EXISTS (
+               SELECT FROM idempotency_key WHERE expires_at <= statement_timestamp()
+           )
+     WHERE id = %s RETURNING is_complete
 """

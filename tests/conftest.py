@@ -40,7 +40,7 @@ Work = Callable[[HttpRequest], HttpResponseBase]
 
 EMPTY = ";".join(
     f"DELETE FROM {table}"
-    for table in ("idempotency_key", "shop_payment", "shop_account", "auth_user")
+    for table in ("idempotency_key", "idempotency_purge", "shop_payment", "shop_account", "auth_user")
 )
 
 

@@ -12,7 +12,9 @@ LEVELS = [
     {"decorators", "drf", "views", "urls", "checks", "apps"},
     {"flow"},
     {"claims"},
-    {"models", "statements"},
+    {"models"},
+    {"purges"},
+    {"statements"},
     {"http", "fingerprints"},
     {"exceptions", "conf"},
 ]
