@@ -25,10 +25,11 @@ A first request takes nine steps; ``flow.py`` reads in their order:
 The rooms, each importing only from the lines below its own:
 
 ======== ====================================================================
-doors    ``decorators``, ``drf``; ``views`` behind ``urls``; ``checks`` by ``apps``
+doors    ``decorators``, ``drf``; ``views`` behind ``urls``; ``checks`` by ``apps``;
+         ``tasks`` and the commands ``purge_idempotency_keys``, ``schedule_idempotency_purge``
 flow     ``flow``, which every door shares
 heart    ``claims``
-row      ``models``, ``statements``
+row      ``models``; under it ``purges``; under both ``statements``
 wire     ``http``, ``fingerprints``
 floor    ``exceptions``, ``conf``
 ======== ====================================================================

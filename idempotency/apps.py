@@ -16,3 +16,4 @@ class IdempotencyConfig(AppConfig):
 
         checks.register(our_checks.check_settings)
         checks.register(our_checks.check_database)
+        checks.register(our_checks.check_purge, checks.Tags.database)

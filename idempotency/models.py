@@ -50,6 +50,8 @@ _IS_RUNNING = RawSQL(
 class IdempotencyKeyQuerySet(models.QuerySet["IdempotencyKey"]):
     """The verbs on many keys."""
 
+    _db: str | None  # what using() was called with
+
     def expired(self) -> Self:
         """Keys past their time by the database's clock: the protocol treats them as never seen."""
         return self.filter(expires_at__lte=Now())

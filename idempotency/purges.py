@@ -27,6 +27,9 @@ OVERDUE = timedelta(days=2)
 """How long an expired key may stay before something must be wrong with the purge. One that runs
 every night leaves keys for a day and a bit: this is one night missed, at any setting of TTL."""
 
+TASK = "idempotency.tasks.purge_expired_keys"
+"""What Celery calls the task that purges. Schedules in databases know it by this name."""
+
 _RECORDS_KEPT = 1000
 """A week of one every ten minutes; a page or two of disk."""
 

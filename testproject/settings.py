@@ -20,6 +20,7 @@ TIME_ZONE = "UTC"
 INSTALLED_APPS = [
     "django.contrib.auth",
     "django.contrib.contenttypes",
+    "django_celery_beat",
     "rest_framework",
     "idempotency",
     "testproject.shop",
@@ -56,4 +57,13 @@ DATABASES = {
         # The demo asks PostgreSQL which worker is in the middle of a payment.
         "OPTIONS": {**_conninfo, "pool": _pool, "application_name": f"shop-{os.getpid()}"},
     }
+}
+
+CELERY_BROKER_URL = os.environ.get("SHOP_BROKER", "redis://127.0.0.1:6379/0")
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_BEAT_SCHEDULE = {
+    "purge-idempotency-keys": {
+        "task": "idempotency.tasks.purge_expired_keys",
+        "schedule": float(os.environ.get("SHOP_PURGE_EVERY", "600")),  # seconds
+    },
 }

@@ -40,7 +40,13 @@ Work = Callable[[HttpRequest], HttpResponseBase]
 
 EMPTY = ";".join(
     f"DELETE FROM {table}"
-    for table in ("idempotency_key", "idempotency_purge", "shop_payment", "shop_account", "auth_user")
+    for table in (
+        "idempotency_key",
+        "idempotency_purge",
+        "shop_payment",
+        "shop_account",
+        "auth_user",
+    )
 )
 
 

@@ -9,7 +9,8 @@ from support import CHECKOUT
 PACKAGE = CHECKOUT / "idempotency"
 
 LEVELS = [
-    {"decorators", "drf", "views", "urls", "checks", "apps"},
+    {"decorators", "drf", "views", "urls", "checks", "apps"}
+    | {"tasks", "purge_idempotency_keys", "schedule_idempotency_purge"},
     {"flow"},
     {"claims"},
     {"models"},
@@ -27,14 +28,16 @@ framework's when that calls it."""
 ONLY_ROOM = {
     "django.conf": {"conf"},
     "rest_framework": {"drf"},
-    "celery": set(),
+    "celery": {"tasks"},
+    "rich": {"purge_idempotency_keys"},
 }
 """Imports that belong to one room."""
 
 
 def rooms() -> list[Path]:
-    """Give the package's modules, without its package docstring and migrations."""
-    return [path for path in sorted(PACKAGE.glob("*.py")) if path.stem != "__init__"]
+    """Give the package's modules and commands, without package docstrings and migrations."""
+    files = [*PACKAGE.glob("*.py"), *PACKAGE.glob("management/commands/*.py")]
+    return [path for path in sorted(files) if path.stem != "__init__"]
 
 
 def imports(path: Path) -> set[str]:
@@ -49,7 +52,7 @@ def imports(path: Path) -> set[str]:
             found.add(f".{node.module}")
         elif isinstance(node, ast.ImportFrom):
             found |= {f".{alias.name}" for alias in node.names}
-    return found
+    return {name.removeprefix(PACKAGE.name) for name in found}
 
 
 def level(room: str) -> int:
