@@ -76,7 +76,8 @@ def _is_migrated(alias: str, databases: Collection[str], *models: type[Model]) -
     connection = connections[alias]
     if alias not in databases or connection.vendor != "postgresql":
         return False
-    return {model._meta.db_table for model in models} <= set(connection.introspection.table_names())
+    tables = {model._meta.db_table for model in models}  # noqa: SLF001  # documented all the same
+    return tables <= set(connection.introspection.table_names())
 
 
 def _is_purge_forgotten(databases: Collection[str], alias: str) -> bool:
