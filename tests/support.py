@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
 import httpx
-from django.db import connection, connections
+from django.db import connection, connections, transaction
 from psycopg.conninfo import make_conninfo
 
 from idempotency.models import IdempotencyKey
@@ -51,7 +51,7 @@ def threads() -> Iterator[Callable[..., "Future[Any]"]]:
 
 def put_expired(*keys: str, ago: str = "1 hour") -> None:
     """Put keys of "user:1" that have been expired for some time, the first for the longest."""
-    with connection.cursor() as cursor:
+    with transaction.atomic(), connection.cursor() as cursor:
         cursor.executemany(
             "INSERT INTO idempotency_key (id, created_at, expires_at, attempts, status, scope, key,"
             " operation, fingerprint, last_error) SELECT %s, expiry - interval '1 day', expiry, 1,"
