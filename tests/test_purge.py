@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -335,7 +336,7 @@ def test_purges_and_claims_at_once(isolation: str) -> None:
         isolate(isolation)
         barrier.wait(DEADLINE)
         for key in claimed[number::3]:
-            eventually(lambda key=key: claim_once(key))
+            eventually(partial(claim_once, key))
 
     with threads() as start:
         purging = [start(purge_all) for _ in range(3)]
