@@ -265,4 +265,4 @@ class Purge(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.rows} rows from {self.started_at:%Y-%m-%d %H:%M}"
+        return f"purge of {self.started_at}"

@@ -69,7 +69,7 @@ def purge(
         rows += deleted
         if not deleted or (on_batch and on_batch(rows)) or rows == max_rows:
             break
-    (is_complete,) = _run(database, statements.PURGE_END, record - _RECORDS_KEPT, record)
+    (is_complete,) = _run(database, statements.PURGE_END, record, record - _RECORDS_KEPT)
     return Purged(rows, is_complete)
 
 

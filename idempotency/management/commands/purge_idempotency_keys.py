@@ -34,7 +34,10 @@ class Command(BaseCommand):
             "--max-rows", type=_whole, metavar="N", help="rows to delete in all: no limit"
         )
         parser.add_argument(
-            "--max-seconds", type=_seconds, metavar="N", help="time to go on: no limit"
+            "--max-seconds",
+            type=_seconds,
+            metavar="N",
+            help="seconds after which to stop: no limit",
         )
         parser.add_argument("--dry-run", action="store_true", help="count, and delete nothing")
         parser.add_argument(
