@@ -93,6 +93,7 @@ def _refuse_open_transaction(database: str) -> None:
 def _run(database: str, statement: str, *values: Any) -> tuple[Any, ...]:
     """Run one statement, which is a transaction, and give back its one row.
 
+    So its locks are never held for longer than the server works, whatever becomes of the client.
     Where a server's default isolation is higher than READ COMMITTED, a row that somebody changed
     just then fails the statement in place of being passed over. Each time it fails somebody else
     got on, so it is run again for as long as that takes.

@@ -126,6 +126,15 @@ def test_without_beat_nothing_is_missed(nothing_scheduled: Any) -> None:
     assert purge_ids() == []
 
 
+@pytest.mark.usefixtures("db")
+def test_another_database_than_postgresql_has_no_purge(monkeypatch: pytest.MonkeyPatch) -> None:
+    """E002 says all there is to say."""
+    put_expired("a", ago="3 days")
+    monkeypatch.setattr(connections["default"], "vendor", "mysql")
+
+    assert purge_ids() == []
+
+
 @pytest.mark.parametrize("table", ["idempotency_key", "idempotency_purge"])
 @pytest.mark.usefixtures("nothing_scheduled")
 def test_before_the_first_migration_there_is_nothing_to_check(table: str) -> None:
