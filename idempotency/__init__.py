@@ -29,12 +29,13 @@ The rooms, each importing only from the lines below its own:
 ======== ====================================================================
 wiring   ``apps``
 doors    ``decorators``, ``drf`` with ``browsable``; ``views`` behind ``urls``;
-         ``templatetags.idempotency`` in templates; ``openapi``; ``checks``
+         ``templatetags.idempotency`` in templates; ``openapi``; ``checks``;
+         ``tasks``, ``purge_idempotency_keys``, ``schedule_idempotency_purge``
 ears     ``logs``, ``tally``, ``telemetry``, which hear of every outcome
 words    ``operations``, what OpenAPI says of the doors
 flow     ``flow``, which every door shares; above it ``async_views``
 heart    ``claims``
-row      ``models``, ``statements``
+row      ``models``; under it ``purges``; under both ``statements``
 wire     ``http``, ``fingerprints``
 field    ``forms``
 floor    ``exceptions``, ``conf``

@@ -15,6 +15,7 @@ class IdempotencyConfig(AppConfig):
     """Registers the app as ``idempotency``."""
 
     name = "idempotency"
+    default_auto_field = "django.db.models.BigAutoField"
     verbose_name = "Idempotency"
 
     def ready(self) -> None:
@@ -24,6 +25,8 @@ class IdempotencyConfig(AppConfig):
 
         checks.register(our_checks.check_settings)
         checks.register(our_checks.check_database)
+        checks.register(our_checks.check_purge, checks.Tags.database)
+
         if apps.is_installed("drf_spectacular"):
             from . import openapi  # noqa: F401, PLC0415  # importing it registers it
 

@@ -108,6 +108,11 @@ def secrets() -> list[str | bytes]:
     return [django_settings.SECRET_KEY, *django_settings.SECRET_KEY_FALLBACKS]
 
 
+def beat_schedule() -> dict[str, dict[str, Any]]:
+    """Give what Celery's beat is told in the settings, by the name that Celery's manual uses."""
+    return getattr(django_settings, "CELERY_BEAT_SCHEDULE", None) or {}
+
+
 def tenant() -> Resolver | None:
     """Give the resolver of the setting ``TENANT``."""
     return resolver(settings.TENANT) if settings.TENANT else None

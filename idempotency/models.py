@@ -1,17 +1,18 @@
-"""The row: one idempotency key of one caller, and the answer it stands for."""
+"""The rows: one idempotency key of one caller and the answer it stands for; and the purges."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any, ClassVar, Self
 from uuid import UUID
 
 from django.db import models, router
-from django.db.models import F, Func, Q, Value
+from django.db.models import ExpressionWrapper, F, Func, Q, Value
 from django.db.models.expressions import RawSQL
 from django.db.models.functions import Cast, Length, Now
 from django.utils.translation import gettext_lazy as _
 
+from . import purges
 from .signals import Outcome
 
 
@@ -50,6 +51,8 @@ _IS_RUNNING = RawSQL(
 class IdempotencyKeyQuerySet(models.QuerySet["IdempotencyKey"]):
     """The verbs on many keys."""
 
+    _db: str | None  # what using() was called with
+
     def expired(self) -> Self:
         """Keys past their time by the database's clock: the protocol treats them as never seen."""
         return self.filter(expires_at__lte=Now())
@@ -64,10 +67,60 @@ class IdempotencyKeyQuerySet(models.QuerySet["IdempotencyKey"]):
 
     def find(self, scope: str, key: str) -> "IdempotencyKey | None":
         """Give the key, with ``is_running``, from the database that writes; None if not there."""
-        row = self.using(router.db_for_write(self.model)).filter(
+        row = self.using(self._database()).filter(
             pk=self.model.digest(scope, key), expires_at__gt=Now()
         )
         return row.with_running().defer("headers", "body").first()
+
+    def purge(
+        self,
+        *,
+        batch_size: int = purges.BATCH_SIZE,
+        max_rows: int | None = None,
+        max_seconds: float | None = None,
+        on_batch: Callable[[int], object] | None = None,
+    ) -> purges.Purged:
+        """Delete expired keys in batches, until none is left or a budget is spent.
+
+        It never takes a row that a running request holds, and waits for nobody; any number may
+        run at once, and share the work. What each batch deleted is committed with it, and stays
+        deleted however the purge ends. A `Purge` keeps the record.
+
+        Args:
+            batch_size: Most rows to delete in one transaction.
+            max_rows: Most rows to delete in all.
+            max_seconds: How long to go on. The batch that is under way then is ended first.
+            on_batch: Called after each batch with the number of rows deleted so far. A true
+                answer ends the purge.
+
+        Raises:
+            RuntimeError: The caller has opened a transaction already, or switched autocommit off.
+            TypeError: The queryset has been narrowed: a purge is of all that has expired.
+        """
+        if self.query.has_filters() or self.query.is_sliced:
+            raise TypeError("A purge is of all expired keys: call it on objects, unfiltered.")
+        purged = purges.purge(
+            self._database(),
+            batch_size=batch_size,
+            max_rows=max_rows,
+            max_seconds=max_seconds,
+            on_batch=on_batch,
+        )
+        OutcomeCount.objects.using(self._database()).trim()
+        return purged
+
+    def purge_lag(self) -> timedelta:
+        """Tell how long the oldest expired key has been waiting for the purge; zero if none is.
+
+        More than `purges.OVERDUE` means that the purge does not run, or does not keep up.
+        """
+        waiting = ExpressionWrapper(Now() - F("expires_at"), models.DurationField())
+        expired = self.using(self._database()).expired().order_by("expires_at")
+        return expired.values_list(waiting, flat=True).first() or timedelta(0)
+
+    def _database(self) -> str:
+        """Give the alias that was asked for, or the one that writes go to."""
+        return self._db or router.db_for_write(self.model)
 
 
 class IdempotencyKey(models.Model):
@@ -146,6 +199,10 @@ class IdempotencyKey(models.Model):
         db_table = "idempotency_key"
         verbose_name = _("idempotency key")
         verbose_name_plural = _("idempotency keys")
+        # The purge takes the oldest first.
+        indexes: ClassVar[list[models.Index]] = [
+            models.Index(fields=["expires_at"], name="idempotency_key_expires_at"),
+        ]
         # What must never be, whoever writes: the claim's SQL, the ORM or a person at a prompt.
         constraints: ClassVar[list[models.BaseConstraint]] = [
             models.CheckConstraint(name="idempotency_key_id_is_digest", condition=Q(id=_DIGEST)),
@@ -222,3 +279,32 @@ class OutcomeCount(models.Model):
 
     def __str__(self) -> str:
         return f"{self.count} {self.outcome} in the hour from {self.hour:%Y-%m-%d %H:%M}"
+
+
+class Purge(models.Model):
+    """The record of one purge. Its own statements write it, and remove the oldest records."""
+
+    started_at = models.DateTimeField(_("started"), db_default=Now())
+
+    ended_at = models.DateTimeField(_("ended"), null=True, blank=True)
+    """NULL while it runs, and for ever if it was killed or lost its connection."""
+
+    rows = models.PositiveBigIntegerField(_("rows"), db_default=0)
+    """How many expired keys it deleted: committed with each batch, so true at any time."""
+
+    is_complete = models.BooleanField(_("complete"), db_default=False)
+    """Whether no expired key was left at its end."""
+
+    class Meta:
+        db_table = "idempotency_purge"
+        verbose_name = _("purge")
+        verbose_name_plural = _("purges")
+        constraints: ClassVar[list[models.BaseConstraint]] = [
+            models.CheckConstraint(
+                name="idempotency_purge_complete",
+                condition=Q(is_complete=False) | Q(ended_at__isnull=False),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"purge of {self.started_at}"

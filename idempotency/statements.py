@@ -2,7 +2,7 @@
 
 Written by hand because the ORM costs more than the statements do. All of them find the row by its
 primary key, and give back at most one row. None relies on a session: they work through PgBouncer.
-The tally's one statement stands at the end.
+Those of the tally and of the purge are at the end, and do what the ORM has no words for.
 """
 
 # The claim needs no fsync: the WAL is sequential, so the commit that carries the effects to the
@@ -96,4 +96,48 @@ COUNT = """
            unnest(%s::timestamptz[], %s::text[], %s::bigint[]) AS counted (hour, outcome, count)
      ORDER BY 1, 2
     ON CONFLICT (hour, outcome) DO UPDATE SET count = tally.count + excluded.count
+"""
+
+# The purge. Each of its statements is a transaction of its own, and gives back one row.
+
+PURGE_BEGIN = """
+    INSERT INTO idempotency_purge DEFAULT VALUES RETURNING id
+"""
+
+# A cursor on the expiry spares each batch the dead index entries of those before it. All rows are
+# locked before the first is deleted, and PostgreSQL looks at each once more under its lock: a row
+# that is held is passed over, and so is one that a claim took over since the statement began. The
+# lock also holds the row to its place, so that it can be deleted by it, without another look-up.
+# No fsync: what a crash brings back is still expired. The count is committed with the rows.
+PURGE_BATCH = f"""
+    WITH deleted AS (
+        DELETE FROM idempotency_key WHERE ctid = ANY(ARRAY(
+            SELECT ctid FROM idempotency_key
+             WHERE expires_at <= statement_timestamp() AND expires_at >= %s::timestamptz
+             ORDER BY expires_at LIMIT %s FOR UPDATE SKIP LOCKED
+        ))
+        RETURNING expires_at
+    ), counted AS (
+        SELECT count(*) AS rows, max(expires_at)::text AS latest FROM deleted
+    ), recorded AS (
+        UPDATE idempotency_purge SET rows = idempotency_purge.rows + counted.rows
+          FROM counted WHERE id = %s
+    )
+    SELECT rows, latest FROM counted, {_WITHOUT_FSYNC}
+"""
+
+# The least expiry is the index's first entry, whatever the planner believes; EXISTS, after a large
+# purge, reads the table from its beginning. To pass the dead entries once marks them as dead.
+PURGE_END = """
+    WITH found AS (
+        SELECT coalesce(min(expires_at) > statement_timestamp(), true) AS is_complete
+          FROM idempotency_key
+    ), recorded AS (
+        UPDATE idempotency_purge
+           SET ended_at = clock_timestamp(), is_complete = found.is_complete
+          FROM found WHERE id = %s
+    ), trimmed AS (
+        DELETE FROM idempotency_purge WHERE id <= %s
+    )
+    SELECT is_complete FROM found
 """

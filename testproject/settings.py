@@ -23,6 +23,7 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "django.contrib.sessions",
     "django.contrib.staticfiles",
+    "django_celery_beat",
     "rest_framework",
     "drf_spectacular",
     "drf_spectacular_sidecar",
@@ -98,4 +99,13 @@ DATABASES = {
         # The demo asks PostgreSQL which worker is in the middle of a payment.
         "OPTIONS": {**_conninfo, "pool": _pool, "application_name": f"shop-{os.getpid()}"},
     }
+}
+
+CELERY_BROKER_URL = os.environ.get("SHOP_BROKER", "redis://127.0.0.1:6379/0")
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_BEAT_SCHEDULE = {
+    "purge-idempotency-keys": {
+        "task": "idempotency.tasks.purge_expired_keys",
+        "schedule": float(os.environ.get("SHOP_PURGE_EVERY", "600")),  # seconds
+    },
 }

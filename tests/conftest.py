@@ -52,6 +52,7 @@ EMPTY = ";".join(
     for table in (
         "idempotency_key",
         "idempotency_outcome",
+        "idempotency_purge",
         "shop_payment",
         "shop_account",
         "auth_user_user_permissions",

@@ -14,8 +14,10 @@ from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
 import httpx
-from django.db import connection, connections
+from django.db import connection, connections, transaction
 from psycopg.conninfo import make_conninfo
+
+from idempotency.models import IdempotencyKey
 
 T = TypeVar("T")
 
@@ -52,6 +54,53 @@ def elsewhere(function: Callable[..., T], *args: Any) -> T:
     with threads() as start:
         result: T = start(function, *args).result()
         return result
+
+
+def put_expired(*keys: str, ago: str = "1 hour") -> None:
+    """Put keys of "user:1" that have been expired for some time, the first for the longest."""
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.executemany(
+            "INSERT INTO idempotency_key (id, created_at, expires_at, attempts, status, scope, key,"
+            " operation, fingerprint, last_error) SELECT %s, expiry - interval '1 day', expiry, 1,"
+            " 'in_progress', 'user:1', %s, 'POST work/', '1', ''"
+            " FROM (SELECT now() - %s::interval + %s * interval '1 microsecond') AS row (expiry)",
+            [
+                (IdempotencyKey.digest("user:1", key), key, ago, number)
+                for number, key in enumerate(keys)
+            ],
+        )
+
+
+PAUSED = "paused"
+"""The key at which `paused_deletes` stops a purge."""
+
+
+@contextmanager
+def paused_deletes(when: str) -> Iterator[Callable[[], None]]:
+    """Stop each DELETE of keys in the middle, and give what lets it go on.
+
+    Args:
+        when: "BEFORE STATEMENT" has its snapshot, and has locked nothing. "BEFORE ROW", at the key
+            `PAUSED`, has locked all its rows. "AFTER ROW" has deleted them all as well.
+    """
+    timing, level = when.split()
+    condition = f"WHEN (OLD.key = '{PAUSED}')" if level == "ROW" else ""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "CREATE FUNCTION pause() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+            " PERFORM pg_advisory_xact_lock_shared(1); RETURN OLD; END $$;"
+            f"CREATE TRIGGER pause {timing} DELETE ON idempotency_key FOR EACH {level} {condition}"
+            " EXECUTE FUNCTION pause(); SELECT pg_advisory_lock(1)"
+        )
+
+        def go_on() -> None:
+            cursor.execute("SELECT pg_advisory_unlock_all()")
+
+        try:
+            yield go_on
+        finally:
+            go_on()
+            cursor.execute("DROP FUNCTION pause CASCADE")
 
 
 def waiting_for_a_lock() -> int:

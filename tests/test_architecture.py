@@ -19,6 +19,9 @@ LEVELS = [
         "urls",
         "templatetags.idempotency",
         "checks",
+        "tasks",
+        "purge_idempotency_keys",
+        "schedule_idempotency_purge",
         "logs",
         "tally",
         "telemetry",
@@ -26,7 +29,9 @@ LEVELS = [
     {"operations", "async_views"},
     {"flow"},
     {"claims"},
-    {"models", "statements"},
+    {"models"},
+    {"purges"},
+    {"statements"},
     {"http", "fingerprints"},
     {"forms"},
     {"exceptions", "conf"},
@@ -48,21 +53,23 @@ ONLY_ROOM = {
     "django.conf": {"conf"},
     "rest_framework": {"drf", "browsable"},
     "drf_spectacular": {"openapi"},
-    "celery": set(),
+    "celery": {"tasks"},
+    "rich": {"purge_idempotency_keys"},
     "opentelemetry": {"telemetry"},
 }
 """Imports that belong to one room."""
 
 
 def rooms() -> list[Path]:
-    """Give the package's modules, without its package docstring and migrations."""
-    tags = PACKAGE.glob("templatetags/*.py")
-    return [path for path in sorted([*PACKAGE.glob("*.py"), *tags]) if path.stem != "__init__"]
+    """Give the package's modules, without package docstrings and migrations."""
+    files = {*PACKAGE.rglob("*.py")} - {*PACKAGE.rglob("migrations/*")}
+    return [path for path in sorted(files) if path.stem != "__init__"]
 
 
 def room(path: Path) -> str:
-    """Give a module's name within the package."""
-    return ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+    """Give a module's name within the package; a command is known by its own."""
+    name = ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+    return name.removeprefix("management.commands.")
 
 
 def imports(path: Path) -> set[str]:
@@ -72,12 +79,12 @@ def imports(path: Path) -> set[str]:
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and not node.level:
-            found.add((node.module or "").removeprefix(PACKAGE.name))
+            found.add(node.module or "")
         elif isinstance(node, ast.ImportFrom) and node.module:
             found.add(f".{node.module}")
         elif isinstance(node, ast.ImportFrom):
             found |= {f".{alias.name}" for alias in node.names}
-    return found
+    return {name.removeprefix(PACKAGE.name) for name in found}
 
 
 def level(name: str) -> int:

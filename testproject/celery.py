@@ -1,0 +1,11 @@
+"""Celery's entry point: ``celery -A testproject worker`` and ``celery -A testproject beat``."""
+
+import os
+
+from celery import Celery
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "testproject.settings")
+
+app = Celery("shop")
+app.config_from_object("django.conf:settings", namespace="CELERY")
+app.autodiscover_tasks()
