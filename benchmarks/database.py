@@ -43,10 +43,11 @@ def own_database() -> Iterator[None]:
         connection.creation.destroy_test_db(shop, verbosity=0)
 
 
-def execute(sql: str, values: Any = None) -> None:
-    """Run a statement, in a transaction of its own."""
+def execute(sql: str, values: Any = None) -> int:
+    """Run a statement, in a transaction of its own; give the number of rows it changed."""
     with connection.cursor() as cursor:
         cursor.execute(sql, values)
+        return int(cursor.rowcount)
 
 
 def fetch(sql: str, values: Any = None) -> list[tuple[Any, ...]]:

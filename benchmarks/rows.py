@@ -84,7 +84,12 @@ class Rows:
     """SQL of the primary key."""
 
     def fill(self) -> None:
-        """Insert them into the table that the search path finds, and let PostgreSQL know it."""
+        """Insert them, and let PostgreSQL know how many there are."""
+        self.insert()
+        database.execute("VACUUM ANALYZE idempotency_key")
+
+    def insert(self) -> None:
+        """Insert them into the table that the search path finds."""
         batches = range(1, self.count + 1, BATCH)
         for first in tables.progress(batches, "Filling"):
             last = min(self.count, first + BATCH - 1)
@@ -99,7 +104,6 @@ class Rows:
                 "callers": self.callers,
             }
             database.execute(_FILL.replace("-- id", self.id), values)
-        database.execute("VACUUM ANALYZE idempotency_key")
 
     @property
     def callers(self) -> int:

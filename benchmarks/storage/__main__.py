@@ -4,11 +4,11 @@ import argparse
 
 from benchmarks import database, rows, tables, traffic
 
-from . import ageing, answers, cost, indexes, updates
+from . import ageing, answers, cost, indexes, updates, vacuum
 
 PARTS = {
     module.__name__.rpartition(".")[2]: module
-    for module in (indexes, ageing, cost, updates, answers)
+    for module in (indexes, ageing, cost, updates, vacuum, answers)
 }
 
 
