@@ -25,20 +25,22 @@ class Design:
     """Storage parameters, as in ``fillfactor=80``."""
     changes: str = ""
     """What follows ``ALTER TABLE``, if anything is to be changed."""
-    primary_key: str = "id"
+    is_logged: bool = True
+    """Whether changes are written to the WAL: without, it is filled in half the time."""
 
     def create(self) -> None:
         """Create the table, with the app's columns and constraints, and let it be found."""
         database.execute(f"CREATE SCHEMA {self.schema}")
+        kind = "TABLE" if self.is_logged else "UNLOGGED TABLE"
         database.execute(
-            f"CREATE TABLE {self.schema}.idempotency_key"
+            f"CREATE {kind} {self.schema}.idempotency_key"
             " (LIKE public.idempotency_key INCLUDING DEFAULTS INCLUDING CONSTRAINTS)"
             f" WITH ({', '.join(filter(None, (_QUIET, self.options)))})"
         )
         self.use()
         if self.changes:
             database.execute(f"ALTER TABLE idempotency_key {self.changes}")
-        database.execute(f"ALTER TABLE idempotency_key ADD PRIMARY KEY ({self.primary_key})")
+        database.execute("ALTER TABLE idempotency_key ADD PRIMARY KEY (id)")
         for name, definition in self.indexes.items():
             database.execute(f"CREATE INDEX {name} ON idempotency_key USING {definition}")
 

@@ -27,7 +27,8 @@ ADDED: Final = (
     ("key_bloom",),
     ("scope_btree",),
     ("scope_btree_expiry",),
-    ("expiry_btree", "key_hash", "scope_btree"),
+    ("expiry_btree", "scope_btree"),
+    ("expiry_btree", "scope_btree", "key_hash"),
 )
 DESIGNS: Final = {
     " + ".join(_ALL[name] for name in names) or "primary key only": Design(

@@ -49,13 +49,14 @@ _LOOK_UPS: Final = 11
 
 def compare(rows: Rows, _requests: int) -> None:
     """Print bytes a row for every candidate, and what each does for a search."""
-    design = Design(schema="digest", indexes=EXPIRY | KEY | SCOPE)
+    design = Design(schema="digest", indexes=EXPIRY | KEY | SCOPE, is_logged=False)
     with design.created():
         rows.fill()
         _show_sizes("Table and candidate indexes", rows, design)
         _show_searches(rows)
     surrogate = Design(
         schema="surrogate",
+        is_logged=False,
         changes="DROP CONSTRAINT idempotency_key_id_is_digest,"
         " ALTER COLUMN id TYPE bigint USING 0, ADD UNIQUE (scope, key)",
     )

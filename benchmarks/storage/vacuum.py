@@ -26,13 +26,18 @@ def compare(rows: Rows, _requests: int) -> None:
     few = replace(rows, count=max(rows.count // 50, 24 * 50), hours=_LIVE)
     tables.show(
         f"{few.count:,} live keys, after {_HOURS} purges, one every hour",
-        ("autovacuum_vacuum_scale_factor", "heap bytes a row", "index bytes a row", "VACUUMs a day"),
+        (
+            "autovacuum_vacuum_scale_factor",
+            "heap bytes a row",
+            "index bytes a row",
+            "VACUUMs a day",
+        ),
         [(str(factor), *_live(few, factor)) for factor in SCALE_FACTORS],
     )
 
 
 def _live(rows: Rows, factor: float) -> tuple[float, float, float]:
-    with Design(schema="vacuumed", indexes=INDEXES).created():
+    with Design(schema="vacuumed", indexes=INDEXES, is_logged=False).created():
         rows.fill()
         dead = vacuums = 0
         for hour in range(1, _HOURS + 1):
@@ -41,7 +46,9 @@ def _live(rows: Rows, factor: float) -> tuple[float, float, float]:
             if dead > factor * rows.count:
                 database.execute("VACUUM idempotency_key")
                 dead, vacuums = 0, vacuums + 1
-            hourly = replace(rows, count=rows.count // _LIVE, hours=1, now=now, seed=rows.seed + hour)
+            hourly = replace(
+                rows, count=rows.count // _LIVE, hours=1, now=now, seed=rows.seed + hour
+            )
             hourly.insert()
         measured = sizes()
     indexes = sum(measured.indexes.values())
