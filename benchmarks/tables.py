@@ -17,7 +17,9 @@ console = Console(width=140, markup=False, emoji=False, highlight=False)
 def begin(arguments: argparse.Namespace) -> None:
     """Print what is measured, on what, and with which arguments."""
     console.print(database.versions())
-    console.print(", ".join(f"{name} {value}" for name, value in vars(arguments).items()))
+    for name, value in vars(arguments).items():
+        texts = map(str, value if isinstance(value, list) else [value])
+        console.print(f"{name}: {'; '.join(texts)}")
 
 
 def show(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

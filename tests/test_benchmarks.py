@@ -62,8 +62,8 @@ def test_a_benchmark_prints_its_tables_and_drops_its_database(
     printed = run(*arguments)
 
     assert printed.startswith("PostgreSQL ")
-    assert "rows 2000" in printed
-    assert "seed 1" in printed
+    assert "rows: 2000" in printed
+    assert "seed: 1" in printed
     for title in titles:
         _, found, rest = printed.partition(title)
         assert found, title

@@ -110,7 +110,8 @@ def updates() -> tuple[int, int]:
             "SELECT pg_stat_get_tuples_updated(oid), pg_stat_get_tuples_hot_updated(oid)"
             " FROM pg_class WHERE oid = 'idempotency_key'::regclass"
         )
-        return cursor.fetchone()
+        [(updated, hot)] = cursor.fetchall()
+        return updated, hot
 
 
 @pytest.mark.usefixtures("committed")

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from math import nan
 from multiprocessing.connection import Connection
 from statistics import quantiles
 from typing import Final
@@ -43,23 +44,33 @@ class Purge:
             max_seconds=seconds,
             on_batch=lambda _: time.sleep(self.pause) if self.pause else None,
         )
-        rows: int = purged.rows
-        return rows
+        return int(purged.rows)
 
 
 @dataclass(slots=True)
 class Measured:
     """What one way to purge, or none, did to live requests."""
 
-    seconds: list[float] = field(default_factory=list)
-    """How long the requests took."""
+    windows: list[list[float]] = field(default_factory=list)
+    """How many seconds the requests took."""
     rows: int = 0
     """How many rows were purged."""
     busy: float = 0
     """Seconds that the purge took."""
 
+    @property
+    def seconds(self) -> list[float]:
+        """How long all requests took."""
+        return [seconds for window in self.windows for seconds in window]
+
+    def half(self) -> "Measured":
+        """Give every other window: what it differs by from all is chance."""
+        return Measured(self.windows[::2])
+
     def percentile(self, number: int) -> float:
         """Give how long at most that share of the requests took, in milliseconds."""
+        if len(self.seconds) < 2:
+            return nan
         return 1000 * quantiles(self.seconds, n=100, method="inclusive")[number - 1]
 
 
@@ -115,7 +126,7 @@ class Windows:
                         measured[purge].rows += rows
                         measured[purge].busy += end - begin
                     due = [sample for sample in crowd.samples() if begin <= sample.due < end]
-                    measured[purge].seconds += [sample.seconds for sample in due]
+                    measured[purge].windows.append([sample.seconds for sample in due])
         return measured
 
 

@@ -54,7 +54,7 @@ def compare(rows: Rows, requests: int) -> None:
     # The fsync takes longer than all else, differs from commit to commit, and is always the same.
     database.execute("SET synchronous_commit = off")
     database.execute("CHECKPOINT")
-    cold = {name: _cold(caller, design) for name, design in DESIGNS.items()}
+    cold = {name: _cold(caller, design, min(requests, _COLD)) for name, design in DESIGNS.items()}
     times = _in_turns(caller, requests)
     warm = {name: _warm(caller, design, requests) for name, design in DESIGNS.items()}
     database.execute("RESET synchronous_commit")
@@ -84,13 +84,13 @@ def _in_turns(caller: traffic.Caller, requests: int) -> dict[str, list[float]]:
     return times
 
 
-def _cold(caller: traffic.Caller, design: Design) -> tuple[float, float]:
+def _cold(caller: traffic.Caller, design: Design, requests: int) -> tuple[float, float]:
     design.use()
     before = _wal()
-    for _ in range(_COLD):
+    for _ in range(requests):
         caller.request()
     size, pages = (now - then for now, then in zip(_wal(), before, strict=True))
-    return size / _COLD, pages / _COLD
+    return size / requests, pages / requests
 
 
 def _warm(caller: traffic.Caller, design: Design, requests: int) -> float:
