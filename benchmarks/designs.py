@@ -77,11 +77,6 @@ class Sizes:
     """With its index."""
     indexes: dict[str, int]
 
-    @property
-    def total(self) -> int:
-        """All of it."""
-        return self.heap + self.toast + sum(self.indexes.values())
-
 
 def sizes() -> Sizes:
     """Measure the table that the search path finds."""

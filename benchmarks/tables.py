@@ -1,7 +1,7 @@
 """How results are printed: in Markdown, so that the documentation can show them as they are."""
 
 import argparse
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from rich import box
 from rich.console import Console
@@ -12,6 +12,17 @@ from . import database
 
 # Wide enough for every table, whatever the terminal is.
 console = Console(width=140, markup=False, emoji=False, highlight=False)
+
+
+def at_least(least: int) -> Callable[[str], int]:
+    """Give a type for `argparse`: a whole number that is not below a limit."""
+
+    def number(text: str) -> int:
+        if (value := int(text)) < least:
+            raise argparse.ArgumentTypeError(f"must be at least {least}, not {value}")
+        return value
+
+    return number
 
 
 def begin(arguments: argparse.Namespace) -> None:

@@ -48,13 +48,14 @@ def main() -> None:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser("python -m benchmarks.purge", description=__doc__)
-    parser.add_argument("--rows", type=int, default=200_000, help="a fifth has expired: 200000")
+    at_least = tables.at_least
+    parser.add_argument("--rows", type=at_least(1000), default=200_000, help="200000")
     parser.add_argument("--seed", type=int, default=1, help="of all that is random: 1")
-    parser.add_argument("--rate", type=float, default=80, help="live requests a second: 80")
-    parser.add_argument("--processes", type=int, default=2, help="that send them: 2")
-    parser.add_argument("--rounds", type=int, default=4, help="windows of each kind: 4")
-    parser.add_argument("--window", type=float, default=1, help="its length in seconds: 1")
-    parser.add_argument("--http-seconds", type=int, default=5, help="of paying over HTTP: 5")
+    parser.add_argument("--rate", type=at_least(1), default=80, help="live requests a second: 80")
+    parser.add_argument("--processes", type=at_least(1), default=2, help="that send them: 2")
+    parser.add_argument("--rounds", type=at_least(1), default=4, help="windows of each kind: 4")
+    parser.add_argument("--window", type=at_least(1), default=1, help="its length in seconds: 1")
+    parser.add_argument("--http-seconds", type=at_least(1), default=5, help="of paying: 5")
     parser.add_argument(
         "--purges",
         type=Purge.parse,

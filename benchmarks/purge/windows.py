@@ -30,7 +30,10 @@ class Purge:
     def parse(cls, text: str) -> "Purge":
         """Read ``1000``, a batch size, or ``1000:20``, with a pause in milliseconds."""
         batch_size, _, pause = text.partition(":")
-        return cls(int(batch_size), float(pause or 0) / 1000)
+        purge = cls(int(batch_size), float(pause or 0) / 1000)
+        if purge.batch_size < 1 or purge.pause < 0:
+            raise ValueError(text)
+        return purge
 
     def __str__(self) -> str:
         pause = f", {self.pause * 1000:g} ms between" if self.pause else ""

@@ -15,8 +15,9 @@ PARTS = {
 def main() -> None:
     """Run the parts that were asked for, all by default."""
     parser = argparse.ArgumentParser("python -m benchmarks.storage", description=__doc__)
-    parser.add_argument("--rows", type=int, default=200_000, help="default: 200000")
-    parser.add_argument("--requests", type=int, default=1_000, help="per design: 1000")
+    more = tables.at_least
+    parser.add_argument("--rows", type=more(1000), default=200_000, help="default: 200000")
+    parser.add_argument("--requests", type=more(10), default=1_000, help="per design: 1000")
     parser.add_argument("--seed", type=int, default=1, help="of all that is random: 1")
     parser.add_argument("parts", nargs="*", metavar="part", help=", ".join(PARTS))
     arguments = parser.parse_args()
