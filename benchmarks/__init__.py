@@ -12,12 +12,11 @@ machine does; times do, so what is compared is measured in turns within one run.
 import os
 from importlib.util import find_spec
 
-if _missing := [name for name in ("django", "gunicorn", "k9", "rich") if not find_spec(name)]:
+import django
+
+if _missing := [name for name in ("gunicorn", "k9", "rich") if not find_spec(name)]:
     raise SystemExit(
         f"The benchmarks need {', '.join(_missing)}: python -m pip install -e '.[benchmark]'"
     )
-
-import django  # noqa: E402  # may be missing
-
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "testproject.settings")
 django.setup()
