@@ -3,10 +3,9 @@
 import argparse
 import time
 
-from idempotency.purges import BATCH_SIZE
-
 from benchmarks import database, rows, tables, traffic
 from benchmarks.designs import Sizes, sizes
+from idempotency.purges import BATCH_SIZE
 
 from . import creation, windows
 from .windows import Measured, Purge
