@@ -1,0 +1,22 @@
+"""What the app costs, measured: ``python -m benchmarks.storage``, ``python -m benchmarks.purge``.
+
+Both fill a database of their own, which they create on the PostgreSQL of ``DATABASE_URL`` or on the
+embedded one and drop at the end, and print tables in Markdown. ``--rows 5000000`` gives the figures
+of ``docs/storage.md``; the default size is for a try. Byte counts do not depend on what else the
+machine does; times do, so what is compared is measured in turns within one run.
+
+``database`` makes the database, ``designs`` the layouts to compare, ``rows`` what is in them,
+``traffic`` the live requests, and ``tables`` prints.
+"""
+
+import os
+from importlib.util import find_spec
+
+import django
+
+if _missing := [name for name in ("gunicorn", "k9", "rich") if not find_spec(name)]:
+    raise SystemExit(
+        f"The benchmarks need {', '.join(_missing)}: python -m pip install -e '.[benchmark]'"
+    )
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "testproject.settings")
+django.setup()
