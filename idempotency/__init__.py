@@ -25,7 +25,8 @@ A first request takes nine steps; ``flow.py`` reads in their order:
 The rooms, each importing only from the lines below its own:
 
 ======== ====================================================================
-doors    ``decorators``, ``drf``; ``views`` behind ``urls``; ``checks`` by ``apps``
+doors    ``decorators``, ``drf``; ``views`` behind ``urls``
+start-up ``checks``, ``view_checks`` and ``server_checks`` by ``apps``; ``doors`` for them
 flow     ``flow``, which every door shares
 heart    ``claims``
 row      ``models``, ``statements``

@@ -94,6 +94,11 @@ def problems() -> Iterator[str]:
             yield str(error)
 
 
+def of_project(name: str, default: Any) -> Any:
+    """Give a setting that is Django's or another app's, for a check to look at."""
+    return getattr(django_settings, name, default)
+
+
 def secrets() -> list[str | bytes]:
     """Give the secrets of fingerprints: ``SECRET_KEY`` to write with, its fallbacks to read."""
     return [django_settings.SECRET_KEY, *django_settings.SECRET_KEY_FALLBACKS]

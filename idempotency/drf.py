@@ -53,11 +53,11 @@ class IdempotencyMixin:
                 f"{cls.__name__} would never ask IdempotencyMixin. Put it first: "
                 f"class {cls.__name__}(IdempotencyMixin, ...)."
             )
-        _options(cls.idempotency)
+        options_of(cls.idempotency)
 
     def get_idempotency_options(self) -> Options:
         """Give what this request's method or action asks of the door. Override to compute it."""
-        return _options(self.idempotency)
+        return options_of(self.idempotency)
 
     def get_idempotency_scope(self, request: HttpRequest) -> str | None:
         """Tell whose key it is; None where nobody can. Override to scope other than by user."""
@@ -110,7 +110,12 @@ def answer_function(request: Request, respond: Responder, options: Options) -> H
     )
 
 
-def _options(values: Mapping[str, Any]) -> Options:
+def options_of(values: Mapping[str, Any]) -> Options:
+    """Make the options of a door of what a class or an action gives as ``idempotency``.
+
+    Raises:
+        TypeError, ValueError: One of them cannot be right.
+    """
     if "exception_handler" in values:
         raise TypeError(
             "idempotency takes no exception_handler: the EXCEPTION_HANDLER of Django REST "
