@@ -72,19 +72,20 @@ def _authorisation(way: Way) -> Iterator[CheckMessage]:
     for part in way.parts[way.doors[-1] + 1 :]:
         if part.__module__ == "django.contrib.auth.mixins":
             culprit, _, _ = part.__qualname__.partition(".")
+            hurts = ""
             mend = (
                 "Decorate the dispatch of a class without the mixin, and let a class inherit from "
                 "the mixin and from that class, in this order."
             )
         elif hasattr(part, "redirect_field_name"):
             culprit = "login_required, permission_required or user_passes_test"
+            hurts = ", and a redirect to the login page is stored as an answer"
             mend = "Put the decorator that authorises above @idempotent."
         else:
             continue
         yield Warning(
             f"{way.name} asks {culprit} inside of @idempotent: a retry gets the stored answer even "
-            "where the caller has lost the right to it, and a redirect to the login page is stored "
-            "as an answer.",
+            f"where the caller has lost the right to it{hurts}.",
             hint=mend,
             id="idempotency.W004",
         )

@@ -10,8 +10,13 @@ from typing import Any
 import corsheaders.defaults
 import pytest
 from conftest import DOORS, CallerOfMiddleware, Door, MakeDoor
-from django.contrib.auth.decorators import login_required, permission_required
+from django.contrib.auth.decorators import (
+    login_required,
+    permission_required,
+    user_passes_test,
+)
 from django.contrib.auth.mixins import LoginRequiredMixin
+from django.contrib.auth.models import User
 from django.core.checks import CheckMessage, run_checks
 from django.db import connection, connections
 from django.db.transaction import atomic, non_atomic_requests
@@ -29,7 +34,7 @@ from support import DEADLINE, eventually, threads, waiting_for_a_lock
 from idempotency.decorators import idempotent
 from idempotency.drf import IdempotencyMixin
 from idempotency.server_checks import check_server
-from testproject.shop.models import Account
+from testproject.shop.models import Account, Payment
 
 Serve = Callable[[Any], None]
 
@@ -143,6 +148,16 @@ def test_many_models_written_elsewhere_are_counted(settings: Any) -> None:
     assert " more. " in said()["idempotency.W001"].msg
 
 
+def test_models_that_are_not_managed_are_not_judged(
+    settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are somebody else's tables."""
+    settings.DATABASE_ROUTERS = [Router()]
+    monkeypatch.setattr(Payment._meta, "managed", False)
+
+    assert said() == {}
+
+
 def test_keys_in_a_mirror_are_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is a replica, or else a connection of its own."""
     monkeypatch.setitem(connection.settings_dict["TEST"], "MIRROR", "primary")
@@ -240,6 +255,16 @@ def polite(view: Callable[..., Any]) -> Callable[..., Any]:
     return wraps(view)(bare(view))
 
 
+def unfinished(view: Callable[..., Any]) -> Callable[..., Any]:
+    """Decorate with a mistake that only a call would show."""
+
+    def wrapper(request: Any) -> Any:
+        return view(later)
+
+    return wrapper
+    later = None
+
+
 class Instance:
     """A view that is no function."""
 
@@ -323,6 +348,7 @@ GOOD = {
     "atomic-elsewhere": atomic(using="other")(idempotent(created)),
     "without-door": atomic(created),
     "class-without-door": atomic(View.as_view()),
+    "unfinished": unfinished(idempotent(created)),
     "instance": idempotent(Instance()),
     "partial": idempotent(partial(created)),
 }
@@ -399,6 +425,15 @@ def test_authorisation_inside_of_the_door_is_a_warning(serve: Serve) -> None:
 
     serve(login_required(idempotent(created)))
     assert said() == {}
+
+
+def test_a_refusal_inside_of_the_door_is_stored(make_function_door: MakeDoor) -> None:
+    """And the retry is redirected to the login page, though the caller may come in now."""
+    door = make_function_door(user_passes_test(lambda user: user.is_staff)(created))
+
+    assert door().status_code == 302
+    User.objects.update(is_staff=True)
+    assert [door().status_code, door()["Idempotent-Replayed"]] == [302, "true"]
 
 
 def test_authorisation_of_a_method_below_the_door_is_a_warning(serve: Serve) -> None:
