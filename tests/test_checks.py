@@ -255,14 +255,15 @@ def polite(view: Callable[..., Any]) -> Callable[..., Any]:
     return wraps(view)(bare(view))
 
 
-def unfinished(view: Callable[..., Any]) -> Callable[..., Any]:
+def unfinished(view: Callable[..., Any], *, is_done: bool = False) -> Callable[..., Any]:
     """Decorate with a mistake that only a call would show."""
 
     def wrapper(request: Any) -> Any:
         return view(later)
 
+    if is_done:
+        later: Any = None
     return wrapper
-    later = None
 
 
 class Instance:
