@@ -1,7 +1,9 @@
 """What `manage.py check` says before a request can go wrong, each where it speaks and is silent."""
 
+import gzip
 import threading
 import types
+import uuid
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from functools import partial, wraps
@@ -231,6 +233,40 @@ def test_cors_without_the_key_is_a_warning(settings: Any) -> None:
 
     settings.CORS_ALLOW_HEADERS = [*corsheaders.defaults.default_headers, "Idempotency-Key"]
     assert said() == {}
+
+
+def test_djangos_own_middleware_leaves_replays_alone(
+    settings: Any, make_function_door: MakeDoor
+) -> None:
+    """All of it at once, in the order that Django recommends; and the checks say nothing."""
+    door = make_function_door(lambda request: HttpResponse(f"{uuid.uuid4()} " * 100, status=201))
+    settings.SESSION_ENGINE = "django.contrib.sessions.backends.signed_cookies"
+    settings.MIDDLEWARE = [
+        "django.middleware.security.SecurityMiddleware",
+        "django.middleware.cache.UpdateCacheMiddleware",
+        "django.middleware.gzip.GZipMiddleware",
+        "django.contrib.sessions.middleware.SessionMiddleware",
+        "django.middleware.http.ConditionalGetMiddleware",
+        "django.middleware.locale.LocaleMiddleware",
+        "django.middleware.common.CommonMiddleware",
+        "django.middleware.csrf.CsrfViewMiddleware",
+        "django.contrib.auth.middleware.AuthenticationMiddleware",
+        "testproject.shop.auth.header_authentication",
+        "django.contrib.auth.middleware.LoginRequiredMiddleware",
+        "django.contrib.messages.middleware.MessageMiddleware",
+        "django.middleware.clickjacking.XFrameOptionsMiddleware",
+        "django.middleware.common.BrokenLinkEmailsMiddleware",
+        "django.middleware.cache.FetchFromCacheMiddleware",
+    ]
+
+    first, second, third = (door(Accept_Encoding="gzip") for _ in range(3))
+
+    assert said() == {}
+    assert [r.status_code for r in (first, second, third)] == [201] * 3
+    assert second["Idempotent-Replayed"] == third["Idempotent-Replayed"] == "true"
+    assert first["Content-Encoding"] == second["Content-Encoding"] == "gzip"
+    contents = {gzip.decompress(response.content) for response in (first, second, third)}
+    assert len(contents) == 1
 
 
 # Views
