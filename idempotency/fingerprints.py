@@ -8,6 +8,7 @@ down: the order of a JSON object's names, or the boundary of a multipart body.
 import hashlib
 import json
 from collections.abc import Iterable, Iterator
+from operator import itemgetter
 from typing import Any, NoReturn
 from urllib.parse import parse_qsl
 
@@ -32,7 +33,7 @@ def fingerprints(request: HttpRequest) -> tuple[bytes, ...]:
     parts = (
         (request.method or "").encode(),
         _text(request.path),
-        _joined(_flat(sorted(_pairs(request.META.get("QUERY_STRING", ""))))),
+        _joined(_flat(sorted(_pairs(request.META.get("QUERY_STRING", "")), key=itemgetter(0)))),
         _text((request.content_type or "").lower()),
         *_body(request),
     )
