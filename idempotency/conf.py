@@ -95,7 +95,7 @@ def problems() -> Iterator[str]:
 
 
 def of_project(name: str, default: Any) -> Any:
-    """Give a setting that is Django's or another app's, for a check to look at."""
+    """Give a setting that is Django's or another app's."""
     return getattr(django_settings, name, default)
 
 
