@@ -71,7 +71,7 @@ class Way:
             return True
         # What is around a door has its attributes, too; but it is around something that has them.
         inside = getattr(part, "__wrapped__", None)
-        is_marked = hasattr(part, "idempotency_options") and "cls" not in _cells(part)
+        is_marked = hasattr(part, "idempotency_options") and _class_of(part) is None
         return is_marked and not hasattr(inside, "idempotency_options")
 
 
@@ -84,11 +84,11 @@ def project_views() -> Iterator[Any]:
 def ways(view: Any) -> Iterator[Way]:
     """Give every way through a view: one through a function, one to each method of a class."""
     parts = _unwrapped(view)
-    cells = _cells(parts[-1])
-    cls = cells.get("cls")
-    if not (isinstance(cls, type) and issubclass(cls, View)):
+    cls = _class_of(parts[-1])
+    if cls is None:
         yield Way(parts)
         return
+    cells = _cells(parts[-1])
     for base in cls.__mro__:
         parts += [part for part in _unwrapped(vars(base).get("dispatch")) if part not in parts]
     names = cells["actions"].values() if "actions" in cells else cls.http_method_names
@@ -128,15 +128,21 @@ def _unwrapped(part: Any) -> list[Any]:
 def _inside(part: Any) -> Any:
     if isinstance(part, partial):
         return part.func
-    cells = _cells(part)
-    if "cls" in cells:  # as_view() gave its function the attributes of the class's dispatch
+    if _class_of(part):  # as_view() gave its function the attributes of the class's dispatch
         return None
     if hasattr(part, "__wrapped__"):
         return part.__wrapped__
     # A decorator without functools.wraps(), or the method that @api_view makes.
-    functions = (value for value in cells.values() if isinstance(value, FunctionType))
+    functions = (value for value in _cells(part).values() if isinstance(value, FunctionType))
     marks = ("idempotency_options", "view_class", "cls")
     return next((it for it in functions if any(hasattr(it, mark) for mark in marks)), None)
+
+
+def _class_of(part: Any) -> Any:
+    """Give the class whose ``as_view()`` made a function; None where it was made otherwise."""
+    cells = _cells(part)
+    cls = cells.get("cls") if "initkwargs" in cells else None
+    return cls if isinstance(cls, type) and issubclass(cls, View) else None
 
 
 def _cells(part: Any) -> dict[str, Any]:

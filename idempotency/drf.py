@@ -53,6 +53,7 @@ class IdempotencyMixin:
                 f"{cls.__name__} would never ask IdempotencyMixin. Put it first: "
                 f"class {cls.__name__}(IdempotencyMixin, ...)."
             )
+        _refuse_skipped_dispatch(cls)
         options_of(cls.idempotency)
 
     def get_idempotency_options(self) -> Options:
@@ -108,6 +109,23 @@ def answer_function(request: Request, respond: Responder, options: Options) -> H
         lambda _request: _finalized(view, respond(request)),
         _with_handler(view, options),
     )
+
+
+def _refuse_skipped_dispatch(cls: type) -> None:
+    """Refuse a class with a ``dispatch`` between the mixin's and the framework's.
+
+    The mixin's stands in place of the framework's for requests with a key, and does not call it.
+    """
+    bases = cls.__mro__
+    if APIView not in bases:
+        return
+    for base in bases[bases.index(IdempotencyMixin) + 1 : bases.index(APIView)]:
+        if "dispatch" in vars(base):
+            raise TypeError(
+                f"{base.__name__}.dispatch would be skipped by requests with a key to "
+                f"{cls.__name__}. Put it before IdempotencyMixin in the bases; out of a class of "
+                "the framework take it into a class of its own, which calls super().dispatch()."
+            )
 
 
 def options_of(values: Mapping[str, Any]) -> Options:

@@ -291,6 +291,11 @@ def polite(view: Callable[..., Any]) -> Callable[..., Any]:
     return wraps(view)(bare(view))
 
 
+def of_class(cls: Any) -> Callable[..., Any]:
+    """Make a view that knows a class, and uses another way than its as_view()."""
+    return lambda request: cls().post(request)
+
+
 def unfinished(view: Callable[..., Any], *, is_done: bool = False) -> Callable[..., Any]:
     """Decorate with a mistake that only a call would show."""
 
@@ -385,6 +390,7 @@ GOOD = {
     "atomic-elsewhere": atomic(using="other")(idempotent(created)),
     "without-door": atomic(created),
     "class-without-door": atomic(View.as_view()),
+    "of-class": of_class(Marked),
     "unfinished": unfinished(idempotent(created)),
     "instance": idempotent(Instance()),
     "partial": idempotent(partial(created)),

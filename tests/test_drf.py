@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from conftest import Door, _framework_class, _framework_function, _framework_viewset
+from django.contrib.auth.mixins import LoginRequiredMixin
 from django.core.cache import cache
 from django.db import connection, transaction
 from django.http import HttpRequest, HttpResponse
@@ -384,6 +385,18 @@ def test_the_mixin_must_come_first() -> None:
 
         class Late(APIView, IdempotencyMixin):
             pass
+
+
+def test_a_dispatch_behind_the_mixin_is_refused() -> None:
+    """Requests with a key would skip it, and whatever it asks for; before the mixin it is fine."""
+    with pytest.raises(TypeError, match=r"LoginRequiredMixin\.dispatch would be skipped"):
+
+        class Open(IdempotencyMixin, LoginRequiredMixin, APIView):
+            pass
+
+    class Closed(LoginRequiredMixin, IdempotencyMixin, APIView):
+        def dispatch(self, request: Any, *args: Any, **kwargs: Any) -> Any:
+            return super().dispatch(request, *args, **kwargs)
 
 
 @pytest.mark.parametrize(
