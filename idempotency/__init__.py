@@ -28,8 +28,9 @@ The rooms, each importing only from the lines below its own:
 
 ======== ====================================================================
 wiring   ``apps``
+start-up ``checks``, ``view_checks`` and ``server_checks``; ``doors`` for them
 doors    ``decorators``, ``drf`` with ``browsable``; ``views`` behind ``urls``;
-         ``templatetags.idempotency`` in templates; ``openapi``; ``checks``;
+         ``templatetags.idempotency`` in templates; ``openapi``;
          ``tasks``, ``purge_idempotency_keys``, ``schedule_idempotency_purge``
 ears     ``logs``, ``tally``, ``telemetry``, which hear of every outcome
 words    ``operations``, what OpenAPI says of the doors

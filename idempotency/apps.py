@@ -19,13 +19,20 @@ class IdempotencyConfig(AppConfig):
     verbose_name = "Idempotency"
 
     def ready(self) -> None:
-        from . import checks as our_checks  # noqa: PLC0415  # models are not ready before
-        from . import logs  # noqa: PLC0415
+        from . import checks as ours  # noqa: PLC0415  # models are not ready before
+        from . import logs, server_checks, view_checks  # noqa: PLC0415
         from .tally import tally  # noqa: PLC0415
 
-        checks.register(our_checks.check_settings)
-        checks.register(our_checks.check_database)
-        checks.register(our_checks.check_purge, checks.Tags.database)
+        checks.register(ours.check_settings)
+        checks.register(ours.check_database)
+        checks.register(ours.check_autocommit)
+        checks.register(ours.check_expiry)
+        checks.register(ours.check_aliases)
+        checks.register(ours.check_mirror)
+        checks.register(ours.check_middleware)
+        checks.register(view_checks.check_views)
+        checks.register(server_checks.check_server, checks.Tags.database)
+        checks.register(server_checks.check_purge, checks.Tags.database)
 
         if apps.is_installed("drf_spectacular"):
             from . import openapi  # noqa: F401, PLC0415  # importing it registers it

@@ -1,17 +1,19 @@
-"""Start-up checks: what ``manage.py check`` says before a request could go wrong."""
+"""Start-up checks of settings: what ``manage.py check`` says before a request could go wrong.
 
-from collections.abc import Collection
+Error says that covered requests would fail, or the promise would not hold. Warning says that it
+holds, but that something hurts when a fault comes, or for what lies outside of it.
+"""
+
+from collections import defaultdict
 from typing import Any
 
 from django.apps import apps
-from django.core.checks import CheckMessage, Error, Warning  # noqa: A004  # Django's name
-from django.db import connections, router
-from django.db.models import Model
-from django.db.models.functions import Now
+from django.core.checks import CheckMessage, Error, Warning  # noqa: A004  # Django's name for it
+from django.db import DEFAULT_DB_ALIAS, connections, router
+from django.utils.module_loading import import_string
 
 from . import conf
-from .models import IdempotencyKey, Purge
-from .purges import OVERDUE, TASK
+from .models import IdempotencyKey
 
 
 def check_settings(**_kwargs: Any) -> list[CheckMessage]:
@@ -40,59 +42,132 @@ def check_database(**_kwargs: Any) -> list[CheckMessage]:
     ]
 
 
-def check_purge(databases: Collection[str] | None = None, **_kwargs: Any) -> list[CheckMessage]:
-    """``idempotency.W010``, ``idempotency.W011``: expired keys pile up, or are going to.
-
-    They look into the database, so only ``check --database`` and ``migrate`` ask for them.
-    """
+def check_autocommit(**_kwargs: Any) -> list[CheckMessage]:
+    """``idempotency.E003``: claims cannot be committed before the view runs."""
     alias = router.db_for_write(IdempotencyKey)
-    if not databases or not _is_migrated(alias, databases, IdempotencyKey, Purge):
-        return []
-    lag = IdempotencyKey.objects.using(alias).purge_lag()
-    if lag > OVERDUE:
-        return [
-            Warning(
-                f"The oldest expired idempotency key has waited {lag.days} days for the purge: it "
-                "does not run, or does not keep up. Nothing is wrong but the use of disk.",
-                hint="Schedule it, see docs/purge.md.",
-                id="idempotency.W010",
-            )
-        ]
-    if not _is_purge_forgotten(databases, alias):
+    if connections[alias].settings_dict["AUTOCOMMIT"]:
         return []
     return [
-        Warning(
-            "Celery's beat is in use, but does not know the purge of idempotency keys, and nothing "
-            f"else has purged for {OVERDUE.days} days.",
-            hint="Run `manage.py schedule_idempotency_purge`, or add idempotency.tasks."
-            "purge_expired_keys to CELERY_BEAT_SCHEDULE, see docs/purge.md.",
-            id="idempotency.W011",
+        Error(
+            f"AUTOCOMMIT is off for the database {alias!r} that keeps the idempotency keys, so "
+            "every request with a key would be refused with a RuntimeError.",
+            hint=f"Remove 'AUTOCOMMIT': False from DATABASES[{alias!r}].",
+            id="idempotency.E003",
         )
     ]
 
 
-def _is_migrated(alias: str, databases: Collection[str], *models: type[Model]) -> bool:
-    """Tell whether a database is to be checked, and has the tables: `migrate` checks first."""
-    connection = connections[alias]
-    if alias not in databases or connection.vendor != "postgresql":
-        return False
-    tables = {model._meta.db_table for model in models}  # noqa: SLF001  # documented all the same
-    return tables <= set(connection.introspection.table_names())
+def check_expiry(**_kwargs: Any) -> list[CheckMessage]:
+    """``idempotency.E004``: a key would expire while a retry waits for its first request."""
+    if any(conf.problems()) or conf.settings.TTL.total_seconds() > conf.settings.MAX_WAIT:
+        return []
+    return [expires_too_soon("IDEMPOTENCY['TTL']")]
 
 
-def _is_purge_forgotten(databases: Collection[str], alias: str) -> bool:
-    """Tell whether Celery's beat could purge and does not, and neither does anybody else."""
-    known = {entry.get("task") for entry in conf.beat_schedule().values()}
-    if apps.is_installed("django_celery_beat"):
-        periodic_task = apps.get_model("django_celery_beat", "PeriodicTask")
-        if not _is_migrated(router.db_for_write(periodic_task), databases, periodic_task):
-            return False
-        known |= set(periodic_task.objects.filter(enabled=True).values_list("task", flat=True))
-    elif not known:
-        return False  # whoever does without beat has cron, or learns of it from W010
-    since = Now() - OVERDUE
-    return (
-        TASK not in known
-        and IdempotencyKey.objects.using(alias).exists()  # not so in a fresh test database
-        and not Purge.objects.using(alias).filter(started_at__gt=since).exists()
+def expires_too_soon(what: str) -> CheckMessage:
+    """Say of a time to live that it is not longer than the longest wait."""
+    return Error(
+        f"{what} is not longer than the {conf.settings.MAX_WAIT} seconds that a retry may wait for "
+        "its first request. The retry would find its key expired, and run the view once more.",
+        hint="Let keys live longer than any client retries: hours, better a day. Or lower "
+        "IDEMPOTENCY['MAX_WAIT'].",
+        id="idempotency.E004",
     )
+
+
+def check_aliases(**_kwargs: Any) -> list[CheckMessage]:
+    """``idempotency.W001``: the router writes some models to other databases than the keys'."""
+    home = router.db_for_write(IdempotencyKey)
+    elsewhere = defaultdict(list)
+    for model in apps.get_models():
+        options = model._meta  # noqa: SLF001  # documented by Django
+        if options.managed and not options.proxy:
+            try:
+                alias = router.db_for_write(model)
+            except Exception:  # noqa: S112  # this router decides by the request, and there is none
+                continue
+            elsewhere[alias].append(options.label)
+    return [
+        Warning(
+            f"Idempotency keys are kept in the database {home!r}, but these models are written to "
+            f"{alias!r}: {_some(labels)}. What an idempotent view writes there is not committed "
+            "together with its answer, and can happen twice, or once without an answer.",
+            hint="Let the router send the app 'idempotency' to the database that the idempotent "
+            "views write to. If none of them writes these models, add 'idempotency.W001' to "
+            "SILENCED_SYSTEM_CHECKS.",
+            id="idempotency.W001",
+        )
+        for alias, labels in elsewhere.items()
+        if alias != home
+    ]
+
+
+def _some(labels: list[str], most: int = 5) -> str:
+    rest = len(labels) - most
+    return ", ".join(labels[:most]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def check_mirror(**_kwargs: Any) -> list[CheckMessage]:
+    """``idempotency.W002``: keys are written to what is declared a mirror of another database."""
+    alias = router.db_for_write(IdempotencyKey)
+    mirrored = connections[alias].settings_dict["TEST"]["MIRROR"]
+    if not mirrored:
+        return []
+    return [
+        Warning(
+            f"The router writes idempotency keys to {alias!r}, which is declared a mirror of "
+            f"{mirrored!r}. A replica takes no claims: every request with a key would be answered "
+            "503. A second connection to the same database does not share its transactions.",
+            hint=f"Let db_for_write() of the router send the app 'idempotency' to {mirrored!r}.",
+            id="idempotency.W002",
+        )
+    ]
+
+
+def check_middleware(**_kwargs: Any) -> list[CheckMessage]:
+    """``idempotency.E005`` and ``idempotency.W003``: middleware that is in a request's way."""
+    found: list[CheckMessage] = []
+    for path in conf.of_project("MIDDLEWARE", ()):
+        if _is_atomic_revision(path):
+            found.append(
+                Error(
+                    f"The middleware {path} wraps every request in a transaction, so that every "
+                    "request with a key would be refused with a RuntimeError: its claim could not "
+                    "be committed before the view runs.",
+                    hint="Put a subclass with atomic = False in its place: the transaction of an "
+                    "idempotent view holds its revision, too. Or remove it, and use "
+                    "create_revision() inside the views.",
+                    id="idempotency.E005",
+                )
+            )
+        elif path == "corsheaders.middleware.CorsMiddleware" and not _is_allowed_across_origins():
+            found.append(
+                Warning(
+                    "CORS_ALLOW_HEADERS does not name idempotency-key, so browsers refuse to send "
+                    "a key to this server from pages of another origin.",
+                    hint="CORS_ALLOW_HEADERS = (*corsheaders.defaults.default_headers, "
+                    "'idempotency-key'); and CORS_EXPOSE_HEADERS = ('idempotent-replayed', "
+                    "'retry-after') lets their scripts read the answer's.",
+                    id="idempotency.W003",
+                )
+            )
+    return found
+
+
+def _is_atomic_revision(path: str) -> bool:
+    """Tell whether it is django-reversion's middleware, as it comes, on the keys' database."""
+    if not apps.is_installed("reversion"):
+        return False
+    revision: Any = import_string("reversion.middleware.RevisionMiddleware")
+    middleware: Any = import_string(path)
+    return bool(
+        revision in getattr(middleware, "__mro__", ())
+        and middleware.atomic
+        and middleware.request_creates_revision is revision.request_creates_revision
+        and (middleware.using or DEFAULT_DB_ALIAS) == router.db_for_write(IdempotencyKey)
+    )
+
+
+def _is_allowed_across_origins() -> bool:
+    allowed = conf.of_project("CORS_ALLOW_HEADERS", ())
+    return "idempotency-key" in {name.lower() for name in allowed}

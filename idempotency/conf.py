@@ -103,6 +103,11 @@ def in_words(span: timedelta) -> str:
     return f"{count:.9g} {unit}{'' if count == 1 else 's'}"
 
 
+def of_project(name: str, default: Any) -> Any:
+    """Give a setting that is Django's or another app's."""
+    return getattr(django_settings, name, default)
+
+
 def secrets() -> list[str | bytes]:
     """Give the secrets of fingerprints: ``SECRET_KEY`` to write with, its fallbacks to read."""
     return [django_settings.SECRET_KEY, *django_settings.SECRET_KEY_FALLBACKS]
@@ -110,7 +115,7 @@ def secrets() -> list[str | bytes]:
 
 def beat_schedule() -> dict[str, dict[str, Any]]:
     """Give what Celery's beat is told in the settings, by the name that Celery's manual uses."""
-    return getattr(django_settings, "CELERY_BEAT_SCHEDULE", None) or {}
+    return of_project("CELERY_BEAT_SCHEDULE", None) or {}
 
 
 def tenant() -> Resolver | None:

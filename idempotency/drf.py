@@ -61,11 +61,12 @@ class IdempotencyMixin:
                 f"{cls.__name__} would never ask IdempotencyMixin. Put it first: "
                 f"class {cls.__name__}(IdempotencyMixin, ...)."
             )
-        _options(cls.idempotency)
+        _refuse_skipped_dispatch(cls)
+        options_of(cls.idempotency)
 
     def get_idempotency_options(self) -> Options:
         """Give what this request's method or action asks of the door. Override to compute it."""
-        return _options(self.idempotency)
+        return options_of(self.idempotency)
 
     def get_idempotency_scope(self, request: HttpRequest) -> str | None:
         """Tell whose key it is; None where nobody can. Override to scope other than by user."""
@@ -169,7 +170,30 @@ def _answer_uncovered(view: Any) -> HttpResponseBase:
         return _finalized(view, response)
 
 
-def _options(values: Mapping[str, Any]) -> Options:
+def _refuse_skipped_dispatch(cls: type) -> None:
+    """Refuse a class with a ``dispatch`` between the mixin's and the framework's.
+
+    The mixin's stands in place of the framework's for requests with a key, and does not call it.
+    """
+    bases = cls.__mro__
+    if APIView not in bases:
+        return
+    for base in bases[bases.index(IdempotencyMixin) + 1 : bases.index(APIView)]:
+        # What adrf's own does around its handler, the mixin's does, too.
+        if "dispatch" in vars(base) and not base.__module__.startswith("adrf."):
+            raise TypeError(
+                f"{base.__name__}.dispatch would be skipped by requests with a key to "
+                f"{cls.__name__}. Put it before IdempotencyMixin in the bases; out of a class of "
+                "the framework take it into a class of its own, which calls super().dispatch()."
+            )
+
+
+def options_of(values: Mapping[str, Any]) -> Options:
+    """Make the options of a door of what a class or an action gives as ``idempotency``.
+
+    Raises:
+        TypeError, ValueError: One of them cannot be right.
+    """
     if "exception_handler" in values:
         raise TypeError(
             "idempotency takes no exception_handler: the EXCEPTION_HANDLER of Django REST "

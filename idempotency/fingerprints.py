@@ -8,6 +8,7 @@ down: the order of a JSON object's names, or the boundary of a multipart body.
 import hashlib
 import json
 from collections.abc import Callable, Collection, Iterable, Iterator
+from operator import itemgetter
 from typing import Any, NoReturn
 from urllib.parse import parse_qsl
 
@@ -38,7 +39,7 @@ def fingerprints(request: HttpRequest, body: BodyForm | None = None) -> tuple[by
     parts = (
         (request.method or "").encode(),
         _text(request.path),
-        _joined(_flat(sorted(_pairs(request.META.get("QUERY_STRING", ""))))),
+        _joined(_flat(sorted(_pairs(request.META.get("QUERY_STRING", "")), key=itemgetter(0)))),
         _text((request.content_type or "").lower()),
     )
     form = (body or canonical_body)(request)

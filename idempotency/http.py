@@ -142,9 +142,22 @@ def _asked(resolver: conf.Resolver, request: HttpRequest) -> str | None:
 
 
 def user_scope(request: HttpRequest) -> str | None:
-    """Give ``user:<pk>`` of the authenticated user: stable, unlike a token or a session."""
+    """Give ``user:<pk>`` of the authenticated user: stable, unlike a token or a session.
+
+    Users of another model than ``AUTH_USER_MODEL`` go by that model's name, as both may have the
+    same primary key. One that has none stands for anybody who got in, so for nobody.
+    """
     user = getattr(request, "user", None)
-    return f"user:{user.pk}" if user is not None and user.is_authenticated else None
+    if user is None or not user.is_authenticated:
+        return None
+    pk = getattr(user, "pk", None)
+    return None if pk is None else f"{_kind(user)}:{pk}"
+
+
+def _kind(user: Any) -> str:
+    models = [base._meta.label_lower for base in user.__class__.__mro__ if hasattr(base, "_meta")]  # noqa: SLF001  # documented by Django
+    is_other = models and conf.of_project("AUTH_USER_MODEL", "").lower() not in models
+    return str(models[0]) if is_other else "user"
 
 
 def operation(request: HttpRequest) -> str:

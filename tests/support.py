@@ -116,11 +116,23 @@ def waiting_for_a_lock() -> int:
 
 def workers_in_mid_payment() -> list[int]:
     """Give the process ids of the shop's workers that have written a payment and sleep on it."""
+    return _workers(
+        """state = 'idle in transaction' AND query LIKE 'INSERT INTO "shop_payment"%'"""
+    )
+
+
+def workers_waiting_for_a_lock() -> list[int]:
+    """Give the process ids of the shop's workers that a statement keeps waiting for a lock."""
+    return _workers("wait_event_type = 'Lock'")
+
+
+def _workers(condition: str) -> list[int]:
     with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_stat_clear_snapshot()")  # a transaction would see the past
         cursor.execute(
             "SELECT substr(application_name, 6)::int FROM pg_stat_activity"
-            " WHERE datname = current_database() AND state = 'idle in transaction'"
-            """ AND query LIKE 'INSERT INTO "shop_payment"%'"""
+            " WHERE datname = current_database() AND application_name LIKE 'shop-%' AND "
+            + condition
         )
         return [pid for (pid,) in cursor.fetchall()]
 

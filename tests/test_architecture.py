@@ -10,6 +10,8 @@ PACKAGE = CHECKOUT / "idempotency"
 
 LEVELS = [
     {"apps"},
+    {"view_checks", "server_checks"},
+    {"checks", "doors"},
     {
         "decorators",
         "drf",
@@ -18,7 +20,6 @@ LEVELS = [
         "views",
         "urls",
         "templatetags.idempotency",
-        "checks",
         "tasks",
         "purge_idempotency_keys",
         "schedule_idempotency_purge",

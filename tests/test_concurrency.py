@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 from conftest import MakeDoor, ServeShop
+from django.db.transaction import atomic
 from django.http import HttpRequest, HttpResponse
 from support import (
     DEADLINE,
@@ -19,6 +20,7 @@ from support import (
     threads,
     waiting_for_a_lock,
     workers_in_mid_payment,
+    workers_waiting_for_a_lock,
 )
 from test_decorators import Refused, problem, write
 
@@ -109,10 +111,60 @@ def test_a_worker_killed_in_mid_payment_leaves_nothing(kind: str, server: httpx.
     assert pay(server, key, kind, "tok_slow").content == retry.content
 
 
-def answered(client: httpx.Client, key: str, kind: str) -> httpx.Response | None:
+def test_a_worker_killed_in_mid_statement_lets_its_key_go(kind: str, server: httpx.Client) -> None:
+    """Although the statement could go on: the shop's role lets PostgreSQL look who is there."""
+    key = str(uuid.uuid4())
+
+    with threads() as start:
+        with atomic():
+            Account.objects.select_for_update().get(user__username="alice")
+            first = start(pay, server, key, kind)
+            (victim,) = eventually(workers_waiting_for_a_lock)
+            os.kill(victim, signal.SIGKILL)
+            with pytest.raises(httpx.TransportError):
+                first.result()
+            second = start(lambda: eventually(lambda: answered(server, key, kind, "tok_visa")))
+            eventually(lambda: set(workers_waiting_for_a_lock()) - {victim})
+        retry = second.result()
+
+    assert retry.status_code == 201
+    assert "Idempotent-Replayed" not in retry.headers
+    assert Payment.objects.count() == 1
+
+
+def test_a_worker_that_hangs_lets_its_key_go(alice: Account, serve_shop: ServeShop) -> None:
+    """After the time that the role's sessions may pause in a transaction, and with no effect."""
+    pause = "-c idle_in_transaction_session_timeout=5s"  # longer than the slow card's
+    address = serve_shop("wsgi", PGOPTIONS=pause).base_url
+    key = str(uuid.uuid4())
+    none_kept = httpx.Limits(max_keepalive_connections=0)  # one might be the hanging worker's
+
+    with (
+        httpx.Client(base_url=address, timeout=DEADLINE, limits=none_kept) as server,
+        threads() as start,
+    ):
+        first = start(pay, server, key, "wsgi", "tok_slow")
+        (victim,) = eventually(workers_in_mid_payment)
+        os.kill(victim, signal.SIGSTOP)
+        try:
+            assert pay(server, key, "wsgi", "tok_slow").status_code == 409
+            retry: Any = eventually(lambda: answered(server, key, "wsgi"))
+        finally:
+            os.kill(victim, signal.SIGKILL)
+        with pytest.raises(httpx.TransportError):
+            first.result()
+
+    assert retry.status_code == 201
+    assert "Idempotent-Replayed" not in retry.headers
+    assert Payment.objects.count() == 1
+
+
+def answered(
+    client: httpx.Client, key: str, kind: str, card: str = "tok_slow"
+) -> httpx.Response | None:
     """Retry as a good client does: on a refused connection, and on 409."""
     try:
-        response = pay(client, key, kind, "tok_slow")
+        response = pay(client, key, kind, card)
     except httpx.TransportError:
         return None  # the server is replacing its worker
     return response if response.status_code != 409 else None

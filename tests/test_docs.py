@@ -51,10 +51,12 @@ def test_every_problem_is_documented() -> None:
 
 
 def test_every_check_is_documented() -> None:
-    """With its id."""
-    source = (CHECKOUT / "idempotency/checks.py").read_text()
+    """With its id, which is that of no other."""
+    sources = [path.read_text() for path in CHECKOUT.glob("idempotency/*checks.py")]
+    ids = [found for source in sources for found in re.findall(r'id="(idempotency\.\w+)"', source)]
 
-    assert headings("checks.md") == set(re.findall(r'id="(idempotency\.\w+)"', source))
+    assert len(ids) == len(set(ids))
+    assert headings("checks.md") == set(ids)
 
 
 def test_every_outcome_is_documented_with_its_level() -> None:

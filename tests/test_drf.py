@@ -22,6 +22,7 @@ from conftest import (
     _framework_viewset,
     _named,
 )
+from django.contrib.auth.mixins import LoginRequiredMixin
 from django.contrib.auth.models import Permission
 from django.core.cache import cache
 from django.db import connection, transaction
@@ -653,6 +654,18 @@ def test_the_mixin_must_come_first() -> None:
 
         class Late(APIView, IdempotencyMixin):
             pass
+
+
+def test_a_dispatch_behind_the_mixin_is_refused() -> None:
+    """Requests with a key would skip it, and whatever it asks for; before the mixin it is fine."""
+    with pytest.raises(TypeError, match=r"LoginRequiredMixin\.dispatch would be skipped"):
+
+        class Open(IdempotencyMixin, LoginRequiredMixin, APIView):
+            pass
+
+    class Closed(LoginRequiredMixin, IdempotencyMixin, APIView):
+        def dispatch(self, request: Any, *args: Any, **kwargs: Any) -> Any:
+            return super().dispatch(request, *args, **kwargs)
 
 
 @pytest.mark.parametrize(

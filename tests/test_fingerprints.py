@@ -96,6 +96,12 @@ def test_the_query_is_sorted() -> None:
     assert len({of(path=f"/?{query}") for query in ("a=1", "a=2", "a=", "b=1", "a=1&a=1")}) == 5
 
 
+def test_values_of_one_parameter_keep_their_order() -> None:
+    """Django, like most, takes the last of them."""
+    assert of(path="/?a=1&b=3&a=2") == of(path="/?b=3&a=1&a=2")
+    assert of(path="/?a=1&a=2") != of(path="/?a=2&a=1")
+
+
 def test_any_query_has_a_fingerprint() -> None:
     """Bytes that are no text differ from each other, and raise nothing."""
     queries = ["%FF", "%FE", "\u00ff", "%00", "a=%ff%fe", "=", "%"]

@@ -2,18 +2,23 @@
 
 import json
 import string
+from types import SimpleNamespace
 from typing import Any
 
 import http_sf
 import pytest
+from django.contrib.auth.models import AnonymousUser, User
 from django.core.handlers.wsgi import WSGIRequest
 from django.http import HttpRequest, HttpResponse
 from django.test import RequestFactory
+from django.test.utils import isolate_apps
 from django.urls import ResolverMatch
+from django.utils.functional import SimpleLazyObject
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from idempotency import exceptions, http
+from testproject.shop.models import Account
 
 PRINTABLE = "".join(map(chr, range(0x20, 0x7F)))
 
@@ -166,6 +171,48 @@ def test_joined_scopes_never_collide(tenant: str, caller: str, tenant2: str, cal
     second = http.scope(request, lambda request: caller2, lambda request: tenant2)
 
     assert (first == second) == ((tenant, caller) == (tenant2, caller2))
+
+
+def scope_of(user: Any) -> str | None:
+    """Give the scope of a caller."""
+    request = RequestFactory().post("/")
+    request.user = user
+    return http.user_scope(request)
+
+
+@isolate_apps("testproject.shop")
+def test_users_of_two_models_never_share_a_scope() -> None:
+    """Each model counts its primary keys from 1."""
+    client: Any = Account(pk=1)
+    client.is_authenticated = True
+
+    class Clerk(User):
+        class Meta:
+            proxy = True
+            app_label = "shop"
+
+    assert scope_of(User(pk=1)) == "user:1"
+    assert scope_of(Clerk(pk=1)) == "user:1"
+    assert scope_of(SimpleLazyObject(lambda: User(pk=1))) == "user:1"
+    assert scope_of(client) == "shop.account:1"
+
+
+def test_a_caller_without_primary_key_has_no_scope() -> None:
+    """It stands for anybody who got in, such as with a shared secret."""
+
+    class Anybody(AnonymousUser):
+        is_authenticated = True  # type: ignore[assignment]
+
+    class Nobody:
+        is_authenticated = True
+
+    assert scope_of(Anybody()) is None
+    assert scope_of(Nobody()) is None
+
+
+def test_a_user_of_no_model_is_a_user() -> None:
+    """As tokens have it that name the user's primary key."""
+    assert scope_of(SimpleNamespace(is_authenticated=True, pk=7)) == "user:7"
 
 
 def test_a_resolver_must_give_text() -> None:
