@@ -580,6 +580,29 @@ def test_what_an_async_view_leaves_behind_finds_no_database(
     assert Payment.objects.count() == 0
 
 
+def test_an_async_view_set_may_have_sync_actions(
+    alice: Account, serve: Callable[[Any], None]
+) -> None:
+    """adrf runs them on a thread, and so do we."""
+
+    class Mixed(IdempotencyMixin, AsyncViewSet):  # type: ignore[misc]  # it has no types
+        authentication_classes = (CallerOfMiddleware,)
+
+        def create(self, request: Any) -> Response:
+            return respond(request)
+
+        async def list(self, request: Any) -> Response:
+            return Response()
+
+    view = Mixed.as_view({"post": "create", "get": "list"})
+    serve(view)
+    door = Door(view)
+
+    assert door().content == door().content
+    assert door(method="GET").status_code == 200
+    assert Payment.objects.count() == 1
+
+
 def test_under_atomic_requests_an_async_function_needs_one_more_line(
     alice: Account, serve: Callable[[Any], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
