@@ -1,7 +1,7 @@
 """Start-up checks of the server and the purge: ``manage.py check --database default``.
 
-Those of the server ask a session that the project gets, which is the truth however it came about: by the server's
-configuration, ALTER ROLE, the OPTIONS of DATABASES or a connection pooler.
+Those of the server ask a session that the project gets, which is the truth however it came about:
+by the server's configuration, ALTER ROLE, the OPTIONS of DATABASES or a connection pooler.
 """
 
 from collections.abc import Collection
