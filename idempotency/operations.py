@@ -7,7 +7,6 @@ import re
 from collections.abc import Callable, Iterable
 from copy import deepcopy
 from dataclasses import dataclass
-from datetime import timedelta
 from itertools import groupby
 from typing import Any
 from urllib.parse import urljoin
@@ -190,8 +189,8 @@ def _key_parameter(options: Options, name: str) -> Json:
         "description": (
             "Makes the request safe to retry: send a fresh unique value, such as a UUID, with "
             f"every new operation, and the same value again with every retry of it.\n\n{form}. "
-            f"It expires {_duration(options.life())} after it was first sent, and then counts as "
-            f"never seen. [More about keys]({http.policy_address()})"
+            f"It expires {conf.in_words(options.life())} after it was first sent, and then counts "
+            f"as never seen. [More about keys]({http.policy_address()})"
         ),
         "schema": key_schema(),
         "examples": examples,
@@ -246,12 +245,3 @@ def _key_state(status: Json) -> Json:
         "expires": {"type": "string", "format": "date-time"},
     }
     return {"type": "object", "properties": properties, "required": list(properties)}
-
-
-def _duration(span: timedelta) -> str:
-    """Give a span in words: ``1 day``, ``36 hours``, ``90 seconds``."""
-    seconds = span.total_seconds()
-    units = (("day", 86400), ("hour", 3600), ("minute", 60), ("second", 1))
-    unit, size = next((unit for unit in units if seconds % unit[1] == 0), units[-1])
-    number = seconds / size
-    return f"{number:g} {unit}{'' if number == 1 else 's'}"

@@ -220,8 +220,8 @@ def test_actions_have_options_of_their_own() -> None:
 @pytest.mark.parametrize(
     ("ttl", "words"),
     [
-        (timedelta(hours=24), "1 day"),
-        (timedelta(days=7), "7 days"),
+        (timedelta(hours=24), "24 hours"),
+        (timedelta(days=7), "168 hours"),
         (timedelta(hours=36), "36 hours"),
         (timedelta(seconds=61), "61 seconds"),
         (timedelta(milliseconds=1500), "1.5 seconds"),
