@@ -1,5 +1,6 @@
 """The shop's addresses. The demo, the tests and the tutorial rely on them."""
 
+from django.contrib import admin
 from django.urls import include, path
 from rest_framework.routers import DefaultRouter
 
@@ -9,6 +10,7 @@ router = DefaultRouter()
 router.register("payments", api.PaymentViewSet, basename="api-payment")
 
 urlpatterns = [
+    path("admin/", admin.site.urls),
     path("api/keys/<path:key>/", api.PaymentKeyStatusView.as_view(), name="api-key-status"),
     path("api/", include(router.urls)),
     path("payments/", views.create_payment, name="create-payment"),

@@ -2,8 +2,10 @@
 
 import os
 
+from django.contrib.staticfiles.handlers import StaticFilesHandler
 from django.core.wsgi import get_wsgi_application
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "testproject.settings")
 
-application = get_wsgi_application()
+# The admin's style sheets come from here too: a real shop would leave them to its web server.
+application = StaticFilesHandler(get_wsgi_application())

@@ -19,10 +19,14 @@ from .payments import problem
 
 @sync_and_async_middleware
 def header_authentication(get_response: Callable[[HttpRequest], Any]) -> Callable[..., Any]:
-    """Middleware that sets ``request.user``, found when somebody first looks at it."""
+    """Middleware that sets ``request.user`` where a header says who, when somebody first looks.
+
+    Without that header it stays what Django's session says.
+    """
 
     def identify(request: HttpRequest) -> None:
-        request.user = SimpleLazyObject(lambda: _user(request))  # type: ignore[assignment]
+        if "Authorization" in request.headers:
+            request.user = SimpleLazyObject(lambda: _user(request))  # type: ignore[assignment]
 
     if iscoroutinefunction(get_response):
 
