@@ -26,10 +26,11 @@ The rooms, each importing only from the lines below its own:
 
 ======== ====================================================================
 doors    ``decorators``, ``drf``; ``views`` behind ``urls``; ``checks`` by ``apps``
+admin    ``keys``; ``changelist``, ``dashboard``, ``export``; ``display``
 flow     ``flow``, which every door shares
-heart    ``claims``
+heart    ``claims``; for the admin, ``activity``
 row      ``models``, ``statements``
-wire     ``http``, ``fingerprints``
+wire     ``http``, ``fingerprints``; for the admin, ``preview``
 floor    ``exceptions``, ``conf``
 ======== ====================================================================
 

@@ -40,7 +40,15 @@ Work = Callable[[HttpRequest], HttpResponseBase]
 
 EMPTY = ";".join(
     f"DELETE FROM {table}"
-    for table in ("idempotency_key", "shop_payment", "shop_account", "auth_user")
+    for table in (
+        "idempotency_key",
+        "shop_payment",
+        "shop_account",
+        "django_admin_log",
+        "django_session",
+        "auth_user_user_permissions",
+        "auth_user",
+    )
 )
 
 

@@ -9,11 +9,13 @@ from support import CHECKOUT
 PACKAGE = CHECKOUT / "idempotency"
 
 LEVELS = [
-    {"decorators", "drf", "views", "urls", "checks", "apps"},
+    {"decorators", "drf", "views", "urls", "checks", "apps", "keys"},
+    {"changelist", "dashboard", "export"},
+    {"display"},
     {"flow"},
-    {"claims"},
+    {"claims", "activity"},
     {"models", "statements"},
-    {"http", "fingerprints"},
+    {"http", "fingerprints", "preview"},
     {"exceptions", "conf"},
 ]
 """From the doors down to the floor. A room may import from the levels below its own."""
@@ -31,8 +33,9 @@ ONLY_ROOM = {
 
 
 def rooms() -> list[Path]:
-    """Give the package's modules, without its package docstring and migrations."""
-    return [path for path in sorted(PACKAGE.glob("*.py")) if path.stem != "__init__"]
+    """Give the package's modules and the admin's, without package docstrings and migrations."""
+    files = [*PACKAGE.glob("*.py"), *PACKAGE.glob("admin/*.py")]
+    return [path for path in sorted(files) if path.stem != "__init__"]
 
 
 def imports(path: Path) -> set[str]:
@@ -47,7 +50,7 @@ def imports(path: Path) -> set[str]:
             found.add(f".{node.module}")
         elif isinstance(node, ast.ImportFrom):
             found |= {f".{alias.name}" for alias in node.names}
-    return found
+    return {name.removeprefix(PACKAGE.name) for name in found}
 
 
 def level(room: str) -> int:
