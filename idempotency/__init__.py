@@ -32,12 +32,13 @@ start-up ``checks``, ``view_checks`` and ``server_checks``; ``doors`` for them
 doors    ``decorators``, ``drf`` with ``browsable``; ``views`` behind ``urls``;
          ``templatetags.idempotency`` in templates; ``openapi``;
          ``tasks``, ``purge_idempotency_keys``, ``schedule_idempotency_purge``
+admin    ``keys``; ``changelist``, ``dashboard``, ``export``; ``display``
 ears     ``logs``, ``tally``, ``telemetry``, which hear of every outcome
 words    ``operations``, what OpenAPI says of the doors
 flow     ``flow``, which every door shares; above it ``async_views``
-heart    ``claims``
+heart    ``claims``; for the admin, ``activity``
 row      ``models``; under it ``purges``; under both ``statements``
-wire     ``http``, ``fingerprints``
+wire     ``http``, ``fingerprints``; for the admin, ``preview``
 field    ``forms``
 floor    ``exceptions``, ``conf``
 ground   ``signals``, which tell the outcomes

@@ -2,14 +2,15 @@
 
 import hashlib
 from collections.abc import Callable, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, ClassVar, Self
 from uuid import UUID
 
 from django.db import models, router
-from django.db.models import ExpressionWrapper, F, Func, Q, Value
+from django.db.models import Case, ExpressionWrapper, F, Func, Q, Value, When
 from django.db.models.expressions import RawSQL
 from django.db.models.functions import Cast, Length, Now
+from django.db.transaction import atomic
 from django.utils.translation import gettext_lazy as _
 
 from . import purges
@@ -42,12 +43,12 @@ _DIGEST = Cast(_HEX, models.UUIDField())
 
 
 _IS_RUNNING = RawSQL(
-    "EXISTS (SELECT FROM pg_locks WHERE locktype = 'transactionid' AND granted"
-    " AND transactionid = idempotency_key.xmax)",
+    "idempotency_key.xmax = ANY (ARRAY("
+    "SELECT transactionid FROM pg_locks WHERE locktype = 'transactionid' AND granted))",
     (),
     output_field=models.BooleanField(),
 )
-"""Whether the transaction that locked the row last is going on."""
+"""Whether the transaction that locked the row last is going on. The locks are read once a query."""
 
 
 class IdempotencyKeyQuerySet(models.QuerySet["IdempotencyKey"]):
@@ -65,6 +66,10 @@ class IdempotencyKeyQuerySet(models.QuerySet["IdempotencyKey"]):
         ids = UUID(bytes=first + bytes(12)), UUID(bytes=first + b"\xff" * 12)
         return self.filter(id__range=ids, key=key)
 
+    def with_error(self) -> Self:
+        """Keys with an attempt that ended with an error; a later one may have been answered."""
+        return self.filter(~Q(last_error=""))
+
     def with_running(self) -> Self:
         """Annotate ``is_running``: whether somebody holds the row's lock now.
 
@@ -72,6 +77,39 @@ class IdempotencyKeyQuerySet(models.QuerySet["IdempotencyKey"]):
         lock itself would tell as much, but turn away a request that came just then.
         """
         return self.annotate(is_running=_IS_RUNNING)
+
+    def with_state(self) -> Self:
+        """Annotate ``state``, see `IdempotencyKey.State`."""
+        state = self.model.State
+        return self.annotate(
+            state=Case(
+                When(_IS_RUNNING, then=Value(state.RUNNING)),
+                When(expires_at__lte=Now(), then=Value(state.EXPIRED)),
+                When(status=self.model.Status.COMPLETED, then=Value(state.COMPLETED)),
+                When(~Q(last_error=""), then=Value(state.FAILED)),
+                default=Value(state.ABANDONED),
+            )
+        )
+
+    def newest(self, count: int) -> Self:
+        """Keep as many keys, those that expire last, and more only where several expire at once."""
+        boundary = self.expiry_of_newest(count)
+        return self if boundary is None else self.filter(expires_at__gte=boundary)
+
+    def expiry_of_newest(self, count: int) -> datetime | None:
+        """Tell when the last of as many keys expires; None where there are fewer."""
+        expiries = self.order_by("-expires_at").values_list("expires_at", flat=True)
+        return expiries[count - 1 : count].first()
+
+    def evict(self) -> "list[IdempotencyKey]":
+        """Delete keys before their time, except those that somebody holds; give the deleted.
+
+        Never waits. The next request with such a key runs, whatever was done for it before.
+        """
+        with atomic(self.db):
+            free = list(self.defer("headers", "body").select_for_update(skip_locked=True))
+            self.model.objects.using(self.db).filter(pk__in=[key.pk for key in free]).delete()
+        return free
 
     def find(self, scope: str, key: str) -> "IdempotencyKey | None":
         """Give the key, with ``is_running``, from the database that writes; None if not there."""
@@ -150,6 +188,21 @@ class IdempotencyKey(models.Model):
         COMPLETED = "completed", _("completed")
         """The answer was committed together with its effects."""
 
+    class State(models.TextChoices):
+        """How a key stands at this moment: what its row says, its lock and the clock together."""
+
+        RUNNING = "running", _("running now")
+        """Somebody holds the row."""
+        EXPIRED = "expired", _("expired")
+        """It counts as never seen."""
+        COMPLETED = "completed", _("completed")
+        """Retries get the answer."""
+        FAILED = "failed", _("failed")
+        """The latest attempt ended with an error that was recorded. A retry runs."""
+        ABANDONED = "abandoned", _("abandoned")
+        """In progress, but nobody holds it: the worker died, or is between its claim and its lock.
+        A retry runs."""
+
     # Fixed-width columns come first: PostgreSQL then needs no padding between them.
     id = DigestField(_("id"), primary_key=True, editable=False)
     """Digest of scope and key, see `digest`."""
@@ -202,16 +255,24 @@ class IdempotencyKey(models.Model):
     is_running: bool
     """Annotated by `IdempotencyKeyQuerySet.with_running`."""
 
+    state: str
+    """Annotated by `IdempotencyKeyQuerySet.with_state`."""
+
     objects = models.Manager.from_queryset(IdempotencyKeyQuerySet)()
 
     class Meta:
         db_table = "idempotency_key"
         verbose_name = _("idempotency key")
         verbose_name_plural = _("idempotency keys")
+        permissions: ClassVar[list[tuple[str, Any]]] = [("view_answer", "Can view stored answers")]
         # For the purge and the newest first; and for a caller's keys. A request writes all of them.
         indexes: ClassVar[list[models.Index]] = [
             models.Index(fields=["expires_at"], name="idempotency_key_expires_at"),
             models.Index(fields=["scope"], name="idempotency_key_scope"),
+            # For the admin. Neither a claim nor its answer ever writes to it.
+            models.Index(
+                fields=["expires_at"], name="idempotency_key_failed", condition=~Q(last_error="")
+            ),
         ]
         # What must never be, whoever writes: the claim's SQL, the ORM or a person at a prompt.
         constraints: ClassVar[list[models.BaseConstraint]] = [

@@ -1,5 +1,6 @@
 """The shop's addresses. The demo, the tests and the tutorial rely on them."""
 
+from django.contrib import admin
 from django.contrib.auth.views import LoginView, LogoutView
 from django.contrib.staticfiles.views import serve
 from django.urls import include, path
@@ -13,6 +14,7 @@ router = DefaultRouter()
 router.register("payments", api.PaymentViewSet, basename="api-payment")
 
 urlpatterns = [
+    path("admin/", admin.site.urls),
     path("api/keys/<path:key>/", api.PaymentKeyStatusView.as_view(), name="api-key-status"),
     path("api/schema/", SpectacularAPIView.as_view(), name="schema"),
     path("api/docs/", SpectacularSwaggerView.as_view(), name="docs"),

@@ -55,6 +55,7 @@ EMPTY = ";".join(
         "idempotency_purge",
         "shop_payment",
         "shop_account",
+        "django_admin_log",
         "auth_user_user_permissions",
         "auth_user",
         "django_session",

@@ -20,6 +20,7 @@ LEVELS = [
         "views",
         "urls",
         "templatetags.idempotency",
+        "keys",
         "tasks",
         "purge_idempotency_keys",
         "schedule_idempotency_purge",
@@ -27,13 +28,15 @@ LEVELS = [
         "tally",
         "telemetry",
     },
+    {"changelist", "dashboard", "export"},
+    {"display"},
     {"operations", "async_views"},
     {"flow"},
-    {"claims"},
+    {"claims", "activity"},
     {"models"},
     {"purges"},
     {"statements"},
-    {"http", "fingerprints"},
+    {"http", "fingerprints", "preview"},
     {"forms"},
     {"exceptions", "conf"},
     {"signals"},
@@ -68,9 +71,9 @@ def rooms() -> list[Path]:
 
 
 def room(path: Path) -> str:
-    """Give a module's name within the package; a command is known by its own."""
+    """Give a module's name within the package, without the folders of commands and the admin."""
     name = ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
-    return name.removeprefix("management.commands.")
+    return name.removeprefix("management.commands.").removeprefix("admin.")
 
 
 def imports(path: Path) -> set[str]:

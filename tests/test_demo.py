@@ -13,6 +13,7 @@ from django.db import connection
 from support import CHECKOUT, DEADLINE, database_url, eventually
 
 from testproject.shop.demonstration.scenes import SCENES
+from testproject.shop.seed import CLERK
 
 DEMO = [sys.executable, str(CHECKOUT / "manage.py"), "demo", "--port=0"]
 
@@ -88,6 +89,7 @@ def test_sigterm_closes_the_shop(environment: dict[str, str], tmp_path: Path) ->
         assert demo.wait(DEADLINE) == 0
         eventually(lambda: not any(map(is_running, workers | masters)))
         assert "The shop is closing." in printed.read_text("utf-8")
+        assert CLERK.password in printed.read_text("utf-8")
         assert not is_listening(printed.read_text("utf-8"))
     finally:
         demo.kill()

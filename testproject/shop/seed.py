@@ -1,4 +1,4 @@
-"""The two customers everybody knows, with passwords and tokens everybody may know."""
+"""The two customers and the clerk everybody knows, with passwords and tokens everybody may know."""
 
 from typing import Final, NamedTuple
 
@@ -15,12 +15,22 @@ class Customer(NamedTuple):
     token: str
 
 
+class Clerk(NamedTuple):
+    """A seeded user of the admin."""
+
+    name: str
+    password: str
+
+
+CLERK: Final = Clerk("clerk", "clerk-password")
 ALICE: Final = Customer("alice", "alice-password", "alice-token")
 BOB: Final = Customer("bob", "bob-password", "bob-token")
 
 
 def seed() -> list[Account]:
-    """Create alice and bob where they are missing; existing accounts keep their balance."""
+    """Create alice, bob and the clerk where missing; existing accounts keep their balance."""
+    if not User.objects.filter(username=CLERK.name).exists():
+        User.objects.create_superuser(CLERK.name, password=CLERK.password)
     accounts = []
     for customer in (ALICE, BOB):
         user, created = User.objects.get_or_create(username=customer.name)

@@ -13,7 +13,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import OperationalError
 
 from testproject.shop.demonstration.server import Server, ServerFailed, serve
-from testproject.shop.seed import ALICE, BOB, seed
+from testproject.shop.seed import ALICE, BOB, CLERK, seed
 
 OPENING: Final = """\
 The shop is open at {url}. Alice and Bob send it payments, each
@@ -31,9 +31,11 @@ The shop stays open at {url}
   GET  /api/docs/            documents the API, and tries it
   GET  /checkout/            sells coffee to people: try a double click
   GET  /idempotency/policy/  tells clients what keys do here
+  GET  /admin/               shows the clerk what became of the keys
 
   Alice: name {alice.name}, password {alice.password}, bearer token {alice.token}
   Bob:   name {bob.name}, password {bob.password}, bearer token {bob.token}
+  Clerk: name {clerk.name}, password {clerk.password}
 
 Pay as Alice. Run it twice: the second time, you get the first answer again.
 
@@ -104,7 +106,9 @@ class Command(BaseCommand):
         return ""
 
     def _stay_open(self, server: Server) -> None:
-        invitation = INVITATION.format(url=server.url, alice=ALICE, bob=BOB, key=uuid4())
+        invitation = INVITATION.format(
+            url=server.url, alice=ALICE, bob=BOB, clerk=CLERK, key=uuid4()
+        )
         self.stdout.write(invitation)
         self.stdout.flush()
         try:

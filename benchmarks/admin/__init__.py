@@ -1,0 +1,1 @@
+"""How long the admin's pages take, and how much of the table they look at."""

@@ -1,0 +1,299 @@
+"""What the admin shows of a key: the columns of the list, and the fields of its page.
+
+All that clients sent, and all that was answered, is text to be escaped; nothing of it is executed.
+Times are told by the database's clock, which says what has expired.
+"""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
+
+from django.contrib.admin import display
+from django.db import models, router
+from django.db.models import Func, Value
+from django.template.defaultfilters import filesizeformat
+from django.utils.formats import localize, number_format
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
+from django.utils.timesince import timesince
+from django.utils.timezone import is_aware, localtime
+from django.utils.translation import gettext, ngettext
+from django.utils.translation import gettext_lazy as _
+
+from idempotency.models import IdempotencyKey
+
+from . import activity
+from .preview import MAX_BYTES, Kind, preview
+
+State = IdempotencyKey.State
+
+_LONGEST = 36
+"""Characters in a column: a UUID is shown whole."""
+
+_NOTHING = "-"
+_ANY_DAY = datetime(2000, 1, 1, tzinfo=UTC)
+
+_MEANINGS = {
+    State.RUNNING: _("A request with this key is running now."),
+    State.COMPLETED: _("A retry is given the stored answer, and nothing runs."),
+    State.FAILED: _("The latest attempt was rolled back and left no answer. A retry runs again."),
+    State.ABANDONED: _(
+        "In progress, but nobody holds it: the worker died, and what it did was rolled back; or it "
+        "is about to begin. A retry runs."
+    ),
+    State.EXPIRED: _("The key counts as never seen, and waits for the purge."),
+}
+
+_CONSEQUENCES = {
+    State.RUNNING: _("A request is running: the key will not be evicted."),
+    State.COMPLETED: _(
+        "%(operation)s was answered with %(code)s. If its client sends the request again, it runs "
+        "a second time, and all that it does is done twice: a payment is taken twice."
+    ),
+    State.FAILED: _("No answer was kept. A retry would run in any case."),
+    State.ABANDONED: _("No answer was kept. A retry would run in any case."),
+    State.EXPIRED: _("The key has expired. A retry would run in any case."),
+}
+
+
+def elapsed(time: timedelta, depth: int = 2) -> str:
+    """Say how much time it is: in seconds below a minute, else as Django does.
+
+    Args:
+        depth: In how many units, as in "2 hours, 3 minutes".
+    """
+    seconds = max(0, int(time.total_seconds()))
+    if seconds < 60:
+        return ngettext("%(count)d second", "%(count)d seconds", seconds) % {"count": seconds}
+    return timesince(_ANY_DAY, _ANY_DAY + time, depth=depth)
+
+
+def number(value: int) -> str:
+    """Write a number with separators: millions cannot be read without."""
+    return number_format(value, force_grouping=True)
+
+
+def state_label(key: Any) -> str:
+    """Say in a few words how a key stands."""
+    label = str(State(key.state).label)
+    if key.state == State.COMPLETED:
+        return f"{label} {key.status_code}"
+    if key.state == State.FAILED:
+        label = ngettext("failed once", "failed %(count)d times", key.attempts)
+        return label % {"count": key.attempts}
+    return label
+
+
+class Consequence(NamedTuple):
+    """What it would mean to evict a key."""
+
+    key: IdempotencyKey
+    state: str
+    sentence: str
+    is_dangerous: bool
+    """Whether something that was done may be done again."""
+    version: str
+    """See `version`."""
+
+    @classmethod
+    def of(cls, key: Any) -> "Consequence":
+        """Tell it of a key that is annotated with ``state``."""
+        sentence = str(_CONSEQUENCES[State(key.state)])
+        sentence %= {"operation": key.operation, "code": key.status_code}
+        is_dangerous = key.state == State.COMPLETED
+        return cls(key, state_label(key), sentence, is_dangerous, version(key))
+
+
+def version(key: IdempotencyKey) -> str:
+    """Tell a row from what it may be later: an attempt, an answer or a new life changes it."""
+    return f"{key.pk} {key.created_at.isoformat()} {key.attempts} {key.status}"
+
+
+@display(description=_("key"))
+def short_key(key: Any) -> SafeString:
+    """Show the key, of a long one beginning and end."""
+    return _shortened(key.key)
+
+
+@display(description=_("scope"))
+def short_scope(key: Any) -> SafeString:
+    """Show the scope likewise."""
+    return _shortened(key.scope)
+
+
+@display(description=_("operation"))
+def short_operation(key: Any) -> SafeString:
+    """Show the operation likewise."""
+    return _shortened(key.operation)
+
+
+@display(description=_("state"))
+def state(key: Any) -> SafeString:
+    """Show how the key stands."""
+    return format_html(
+        '<span class="idempotency-state idempotency-{}">{}</span>', key.state, state_label(key)
+    )
+
+
+@display(description=_("age"))
+def age(key: Any) -> SafeString:
+    """Show how long ago the key was first seen."""
+    return _moment(key.created_at, elapsed(key.now - key.created_at, depth=1))
+
+
+@display(description=_("expires"))
+def expiry(key: Any) -> SafeString:
+    """Show how long the key has to live."""
+    return _moment(key.expires_at, _distance(key.expires_at - key.now, depth=1))
+
+
+@display(description=_("key"))
+def whole_key(key: Any) -> SafeString:
+    """Show the key as the client means it."""
+    return format_html('<code class="idempotency-name">{}</code>', key.key)
+
+
+@display(description=_("scope"))
+def whole_scope(key: Any) -> SafeString:
+    """Show whose key it is."""
+    return format_html('<bdi class="idempotency-name">{}</bdi>', key.scope)
+
+
+@display(description=_("state"))
+def state_explained(key: Any) -> SafeString:
+    """Show how the key stands, and what that means for a retry."""
+    return format_html("{} {}", state(key), _MEANINGS[State(key.state)])
+
+
+@display(description=_("held by"))
+def holder(key: Any) -> str:
+    """Show which connection holds the row, and since when."""
+    found = activity.holder(key.pk)
+    if found is None:
+        return gettext("Nobody any more: the request has just ended.")
+    facts: list[tuple[Any, Any]] = [
+        (_("Server process"), found.pid),
+        (_("Application"), found.application),
+    ]
+    if found.running_for is None:
+        hint = _("PostgreSQL tells more to a database user that is granted pg_read_all_stats.")
+        return _facts([*facts, (_("More"), hint)])
+    facts += [
+        (_("Client address"), found.client or _("on the database's own machine")),
+        (_("Transaction open for"), elapsed(found.running_for)),
+        (_("Connected for"), elapsed(found.connected_for or timedelta(0))),
+        (_("Connection"), found.state),
+        (_("Waits for"), found.waits_for),
+    ]
+    return _facts(facts)
+
+
+@display(description=_("last error"))
+def last_error(key: Any) -> str:
+    """Show the class of the exception that ended the latest failed attempt."""
+    return key.last_error or _NOTHING
+
+
+@display(description=_("first seen"))
+def first_seen(key: Any) -> str:
+    """Show when the key was first seen."""
+    return _date(key.created_at, key.now)
+
+
+@display(description=_("completed"))
+def completed(key: Any) -> str:
+    """Show when the answer was saved."""
+    return _date(key.completed_at, key.now)
+
+
+@display(description=_("expires"))
+def expires(key: Any) -> str:
+    """Show when the key expires."""
+    return _date(key.expires_at, key.now)
+
+
+@display(description=_("fingerprint"))
+def fingerprint(key: Any) -> str:
+    """Show by which rules requests are compared; the value would tell nobody anything."""
+    return gettext("version %(version)s") % {"version": bytes(key.fingerprint)[:1].hex()}
+
+
+@display(description=_("size"))
+def size(key: Any) -> str:
+    """Show how many bytes the body has."""
+    if key.size is None:
+        return gettext("The body was too large to keep. A retry is told so, and nothing runs.")
+    return filesizeformat(key.size)
+
+
+@display(description=_("answer"))
+def hidden_answer(_key: Any) -> str:
+    """Say why no answer is shown."""
+    return gettext("Hidden. It takes the permission “Can view stored answers”.")
+
+
+@display(description=_("headers"))
+def headers(key: Any) -> str:
+    """Show the headers in their order."""
+    if not key.headers:
+        return _NOTHING
+    rows = format_html_join("", '<tr><th scope="row">{}</th><td>{}</td></tr>', key.headers)
+    return format_html('<table class="idempotency-facts"><tbody>{}</tbody></table>', rows)
+
+
+@display(description=_("body"))
+def body(key: Any) -> str:
+    """Show the body as text, whatever it is; only the beginning of a large one is read."""
+    if key.size is None:
+        return _NOTHING
+    beginning = Func(
+        "body", Value(1), Value(MAX_BYTES), function="substr", output_field=models.BinaryField()
+    )
+    row = IdempotencyKey.objects.using(router.db_for_write(IdempotencyKey)).filter(pk=key.pk)
+    shown = preview(bytes(row.values_list(beginning, flat=True).first() or b""), key.size)
+    if shown.kind == Kind.EMPTY:
+        return gettext("Empty")
+    text = format_html(
+        '<pre class="idempotency-body idempotency-{}" tabindex="0">{}</pre>', shown.kind, shown.text
+    )
+    if shown.shown == key.size:
+        return text
+    note = gettext("The first %(shown)s of %(size)s:")
+    note %= {"shown": filesizeformat(shown.shown), "size": filesizeformat(key.size)}
+    return format_html("<p>{}</p>{}", note, text)
+
+
+def _shortened(text: str) -> SafeString:
+    if len(text) <= _LONGEST:
+        return format_html("<bdi>{}</bdi>", text)
+    short = f"{text[: _LONGEST - 9]}…{text[-8:]}"
+    return format_html('<bdi title="{}">{}</bdi>', text, short)
+
+
+def _distance(time: timedelta, depth: int = 2) -> str:
+    """Say how far away a moment is that comes after a time, or came before it."""
+    sentence = gettext("%(time)s ago") if time < timedelta(0) else gettext("in %(time)s")
+    return sentence % {"time": elapsed(abs(time), depth)}
+
+
+def _moment(when: datetime, text: str) -> SafeString:
+    return format_html(
+        '<time datetime="{}" title="{}">{}</time>', when.isoformat(), _local(when), text
+    )
+
+
+def _date(when: datetime | None, now: datetime) -> str:
+    if when is None:
+        return _NOTHING
+    exact, distance = _local(when), _distance(when - now)
+    return format_html('<time datetime="{}">{}</time> ({})', when.isoformat(), exact, distance)
+
+
+def _local(when: datetime) -> str:
+    return str(localize(localtime(when) if is_aware(when) else when))
+
+
+def _facts(facts: Iterable[tuple[Any, Any]]) -> SafeString:
+    known = ((name, _NOTHING if fact in {None, ""} else fact) for name, fact in facts)
+    rows = format_html_join("", '<tr><th scope="row">{}</th><td>{}</td></tr>', known)
+    return format_html('<table class="idempotency-facts"><tbody>{}</tbody></table>', rows)
