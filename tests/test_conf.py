@@ -52,7 +52,9 @@ def test_defaults(settings: Any) -> None:
     assert list(conf.problems()) == []
 
 
-@pytest.mark.parametrize(("name", "value"), RIGHT, ids=str)
+@pytest.mark.parametrize(
+    ("name", "value"), RIGHT, ids=lambda value: getattr(value, "__name__", str(value))
+)
 def test_a_right_value_is_used_at_once(settings: Any, name: str, value: Any) -> None:
     """Settings are read when they are used, so overriding them works."""
     settings.IDEMPOTENCY = {name: value}
