@@ -1,9 +1,10 @@
-"""What the app costs, measured: ``python -m benchmarks.storage``, ``python -m benchmarks.purge``.
+"""What the app costs, measured: ``python -m benchmarks.storage``, ``benchmarks.purge``, ``.admin``.
 
-Both fill a database of their own, which they create on the PostgreSQL of ``DATABASE_URL`` or on the
-embedded one and drop at the end, and print tables in Markdown. ``--rows 5000000`` gives the figures
-of ``docs/storage.md``; the default size is for a try. Byte counts do not depend on what else the
-machine does; times do, so what is compared is measured in turns within one run.
+Each fills a database of its own, which it creates on the PostgreSQL of ``DATABASE_URL`` or on the
+embedded one and drops at the end, and prints tables in Markdown. ``--rows 5000000`` gives the
+figures of ``docs/storage.md`` and ``docs/admin.md``; the default size is for a try. Counts of bytes
+and pages do not depend on what else the machine does; times do, so what is compared is measured in
+turns within one run.
 
 ``database`` makes the database, ``designs`` the layouts to compare, ``rows`` what is in them,
 ``traffic`` the live requests, and ``tables`` prints.

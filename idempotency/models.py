@@ -106,9 +106,11 @@ class IdempotencyKeyQuerySet(models.QuerySet["IdempotencyKey"]):
 
         Never waits. The next request with such a key runs, whatever was done for it before.
         """
-        with atomic(self.db):
-            free = list(self.defer("headers", "body").select_for_update(skip_locked=True))
-            self.model.objects.using(self.db).filter(pk__in=[key.pk for key in free]).delete()
+        database = self._database()
+        with atomic(database):
+            keys = self.using(database).defer("headers", "body")
+            free = list(keys.select_for_update(skip_locked=True))
+            self.model.objects.using(database).filter(pk__in=[key.pk for key in free]).delete()
         return free
 
     def find(self, scope: str, key: str) -> "IdempotencyKey | None":
@@ -265,8 +267,8 @@ class IdempotencyKey(models.Model):
         verbose_name = _("idempotency key")
         verbose_name_plural = _("idempotency keys")
         permissions: ClassVar[list[tuple[str, Any]]] = [("view_answer", "Can view stored answers")]
-        # For the purge and the newest first; and for a caller's keys. A request writes all of them.
         indexes: ClassVar[list[models.Index]] = [
+            # For the purge and the newest first; and for a caller's keys. A request writes both.
             models.Index(fields=["expires_at"], name="idempotency_key_expires_at"),
             models.Index(fields=["scope"], name="idempotency_key_scope"),
             # For the admin. Neither a claim nor its answer ever writes to it.

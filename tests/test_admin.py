@@ -612,6 +612,32 @@ def test_the_number_of_queries_does_not_depend_on_the_number_of_keys(clerk: Clie
     assert few[0] <= 20
 
 
+class KeysHaveAReplica:
+    """Reads of the app's tables go to a database that is not there."""
+
+    def db_for_read(self, model: Any, **hints: Any) -> str | None:
+        """Send them away."""
+        return "replica" if model._meta.app_label == "idempotency" else None
+
+
+def test_all_is_read_where_it_is_written(clerk: Client, settings: Any) -> None:
+    """A replica has no locks, and is behind."""
+    settings.DATABASE_ROUTERS = [KeysHaveAReplica()]
+    mine = claim("mine")
+    succeed(mine, SECRET)
+
+    for address in (LIST, f"{LIST}?state=completed", f"{LIST}?q=mine", page_of(mine)):
+        assert "mine" in text(clerk.get(address))
+    (line,) = exported(act(clerk, "export_with_answers", mine))
+    assert line["key"] == "mine"
+    assert "Evicted: mine" in text(evict(clerk, mine))
+
+    settings.DATABASE_ROUTERS = []
+    succeed(mine)
+    settings.DATABASE_ROUTERS = [KeysHaveAReplica()]
+    assert len(IdempotencyKey.objects.filter(key="mine").evict()) == 1
+
+
 # Eviction.
 
 

@@ -51,8 +51,9 @@ def databases() -> set[str]:
     [
         (["benchmarks.storage", "--rows=2000", "--requests=10"], STORAGE),
         (["benchmarks.purge", "--rows=2000", "--rounds=1", "--http-seconds=1"], PURGE),
+        (["benchmarks.admin", "--rows=2000", "--rounds=1"], ["The admin's pages, 2,000 keys"]),
     ],
-    ids=["storage", "purge"],
+    ids=["storage", "purge", "admin"],
 )
 def test_a_benchmark_prints_its_tables_and_drops_its_database(
     arguments: list[str], titles: list[str]

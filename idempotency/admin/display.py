@@ -235,9 +235,10 @@ def hidden_answer(_key: Any) -> str:
 @display(description=_("headers"))
 def headers(key: Any) -> str:
     """Show the headers in their order."""
-    if not key.headers:
+    pairs = _read(key, "headers")
+    if not pairs:
         return _NOTHING
-    rows = format_html_join("", '<tr><th scope="row">{}</th><td>{}</td></tr>', key.headers)
+    rows = format_html_join("", '<tr><th scope="row">{}</th><td>{}</td></tr>', pairs)
     return format_html('<table class="idempotency-facts"><tbody>{}</tbody></table>', rows)
 
 
@@ -249,8 +250,7 @@ def body(key: Any) -> str:
     beginning = Func(
         "body", Value(1), Value(MAX_BYTES), function="substr", output_field=models.BinaryField()
     )
-    row = IdempotencyKey.objects.using(router.db_for_write(IdempotencyKey)).filter(pk=key.pk)
-    shown = preview(bytes(row.values_list(beginning, flat=True).first() or b""), key.size)
+    shown = preview(bytes(_read(key, beginning) or b""), key.size)
     if shown.kind == Kind.EMPTY:
         return gettext("Empty")
     text = format_html(
@@ -261,6 +261,12 @@ def body(key: Any) -> str:
     note = gettext("The first %(shown)s of %(size)s:")
     note %= {"shown": filesizeformat(shown.shown), "size": filesizeformat(key.size)}
     return format_html("<p>{}</p>{}", note, text)
+
+
+def _read(key: IdempotencyKey, what: Any) -> Any:
+    """Read from a row what was left there, and from where the row came."""
+    keys = IdempotencyKey.objects.using(router.db_for_write(IdempotencyKey))
+    return keys.filter(pk=key.pk).values_list(what, flat=True).first()
 
 
 def _shortened(text: str) -> SafeString:
