@@ -124,6 +124,7 @@ class IdempotencyKeyQuerySet(models.QuerySet["IdempotencyKey"]):
         self,
         *,
         batch_size: int = purges.BATCH_SIZE,
+        pause: float = purges.PAUSE,
         max_rows: int | None = None,
         max_seconds: float | None = None,
         on_batch: Callable[[int], object] | None = None,
@@ -136,6 +137,8 @@ class IdempotencyKeyQuerySet(models.QuerySet["IdempotencyKey"]):
 
         Args:
             batch_size: Most rows to delete in one transaction.
+            pause: Seconds between two batches, in which live requests have the database to
+                themselves; 0 for a purge in a hurry.
             max_rows: Most rows to delete in all.
             max_seconds: How long to go on. The batch that is under way then is ended first.
             on_batch: Called after each batch with the number of rows deleted so far. A true
@@ -150,6 +153,7 @@ class IdempotencyKeyQuerySet(models.QuerySet["IdempotencyKey"]):
         purged = purges.purge(
             self._database(),
             batch_size=batch_size,
+            pause=pause,
             max_rows=max_rows,
             max_seconds=max_seconds,
             on_batch=on_batch,

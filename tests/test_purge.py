@@ -2,6 +2,7 @@
 
 import re
 import threading
+import time
 from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
@@ -106,6 +107,27 @@ def test_a_budget_that_cannot_be_is_refused(name: str, value: float) -> None:
     with pytest.raises(ValueError, match=rf"{name}= must be more than 0, not {value}"):
         purge(**{name: value})
     assert keys() == ["a"]
+
+
+@pytest.mark.usefixtures("committed")
+@pytest.mark.parametrize("value", [-1, float("nan")])
+def test_a_pause_that_cannot_be_is_refused(value: float) -> None:
+    """Before anything is deleted."""
+    put_expired("a")
+
+    with pytest.raises(ValueError, match=f"pause= must be 0 or more, not {value}"):
+        purge(pause=value)
+    assert keys() == ["a"]
+
+
+@pytest.mark.usefixtures("committed")
+def test_it_pauses_after_each_batch() -> None:
+    """So that live requests have the database to themselves most of the time."""
+    put_expired(*"abc")
+    began = time.monotonic()
+
+    assert purge(batch_size=1, pause=0.2) == Purged(3, is_complete=True)
+    assert time.monotonic() - began >= 3 * 0.2
 
 
 @pytest.mark.usefixtures("committed")

@@ -5,7 +5,7 @@ import time
 
 from benchmarks import database, rows, tables, traffic
 from benchmarks.designs import Sizes, sizes
-from idempotency.purges import BATCH_SIZE
+from idempotency.purges import BATCH_SIZE, PAUSE
 
 from . import creation, windows
 from .windows import Measured, Purge
@@ -59,9 +59,9 @@ def _arguments() -> argparse.Namespace:
         "--purges",
         type=Purge.parse,
         nargs="+",
-        default=[Purge(BATCH_SIZE)],
-        metavar="N[:MS]",
-        help=f"batch sizes, with a pause between batches in milliseconds if any: {BATCH_SIZE}",
+        default=[Purge(BATCH_SIZE, PAUSE)],
+        metavar="N:MS",
+        help="batch sizes and milliseconds between batches; by default the app's own",
     )
     return parser.parse_args()
 

@@ -23,29 +23,28 @@ class Purge:
     """A way to purge."""
 
     batch_size: int
-    pause: float = 0
+    pause: float
     """Seconds between batches."""
 
     @classmethod
     def parse(cls, text: str) -> "Purge":
-        """Read ``1000``, a batch size, or ``1000:20``, with a pause in milliseconds."""
+        """Read ``1000:20``: a batch size, and a pause in milliseconds."""
         batch_size, _, pause = text.partition(":")
-        purge = cls(int(batch_size), float(pause or 0) / 1000)
+        purge = cls(int(batch_size), float(pause) / 1000)
         if purge.batch_size < 1 or purge.pause < 0:
             raise ValueError(text)
         return purge
 
     def __str__(self) -> str:
-        pause = f", {self.pause * 1000:g} ms between" if self.pause else ""
-        return f"batches of {self.batch_size:,}{pause}"
+        return f"batches of {self.batch_size:,}, {self.pause * 1000:g} ms between"
 
     def run(self, *, rows: int | None = None, seconds: float | None = None) -> int:
         """Purge until nothing is left or a budget is spent; give the number of rows."""
         purged = IdempotencyKey.objects.purge(
             batch_size=self.batch_size,
+            pause=self.pause,
             max_rows=rows,
             max_seconds=seconds,
-            on_batch=lambda _: time.sleep(self.pause) if self.pause else None,
         )
         return int(purged.rows)
 
@@ -134,7 +133,7 @@ class Windows:
 
 
 def _serve(pipe: Connection) -> None:
-    pipe.send(Purge(1).run(rows=1))  # whatever is slow only once
+    pipe.send(Purge(1, 0).run(rows=1))  # whatever is slow only once
     while True:
         try:
             purge, rows, seconds = pipe.recv()
