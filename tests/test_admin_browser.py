@@ -22,6 +22,8 @@ from idempotency.signals import Outcome
 from testproject.shop.models import Account
 from testproject.shop.seed import CLERK
 
+pytestmark = pytest.mark.slow
+
 DESK, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 STRICT = "default-src 'self'"
 

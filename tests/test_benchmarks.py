@@ -8,6 +8,8 @@ import pytest
 from django.db import connection
 from support import CHECKOUT, database_url
 
+pytestmark = pytest.mark.slow
+
 STORAGE = [
     "Table and candidate indexes, 2,000 rows",
     "A search in the admin",

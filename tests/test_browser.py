@@ -17,6 +17,8 @@ from idempotency.models import IdempotencyKey
 from testproject.shop.models import Account, Payment
 from testproject.shop.seed import ALICE
 
+pytestmark = pytest.mark.slow
+
 THANKS = "Thank you! Your order is on its way."
 
 

@@ -22,6 +22,8 @@ from support import CHECKOUT, DEADLINE, database_url, eventually, put_expired
 from idempotency.models import IdempotencyKey, Purge
 from idempotency.tasks import purge_expired_keys
 
+pytestmark = pytest.mark.slow
+
 TASK = "idempotency.tasks.purge_expired_keys"
 
 Run = Callable[..., Path]

@@ -15,6 +15,8 @@ from support import CHECKOUT, DEADLINE, database_url, eventually
 from testproject.shop.demonstration.scenes import SCENES
 from testproject.shop.seed import CLERK
 
+pytestmark = pytest.mark.slow
+
 DEMO = [sys.executable, str(CHECKOUT / "manage.py"), "demo", "--port=0"]
 
 

@@ -25,6 +25,8 @@ from idempotency.models import IdempotencyKey
 from testproject.shop.models import Account, Payment
 from testproject.shop.seed import seed
 
+pytestmark = pytest.mark.slow
+
 KEYS = ["first", "first", "first", "second"]
 WORKERS = 3
 LONG, SHORT = timedelta(hours=1), timedelta(microseconds=1)

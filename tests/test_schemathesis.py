@@ -16,6 +16,8 @@ from django.db import connection
 from testproject.shop.models import Account, Payment
 from testproject.shop.seed import ALICE
 
+pytestmark = pytest.mark.slow
+
 STATUSES = {
     "tok_visa": 201,
     "tok_binary": 201,
