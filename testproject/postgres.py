@@ -57,6 +57,14 @@ def database_url(folder: Path) -> str:
     return _joined[folder][0]
 
 
+def programs(folder: Path) -> Path:
+    """Return the folder of PostgreSQL's programs, for who runs a server of their own.
+
+    The server's account can run them. A copy that this takes lies below ``folder``.
+    """
+    return _binaries(_prepare(folder.resolve()))
+
+
 def _prepare(folder: Path) -> Path:
     """Make our private part of the folder, or of a place that the server can reach."""
     with suppress(FileExistsError):

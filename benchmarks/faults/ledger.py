@@ -1,0 +1,62 @@
+"""What the clients sent and what came back, kept outside of the app: JSON lines, only appended."""
+
+import json
+import threading
+from collections import defaultdict
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+DEFINITE = 201
+"""The only answer a good payment can have in the end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One request and its outcome."""
+
+    fault: str
+    """Name of the fault that was being injected when its key was first sent."""
+    account: str
+    """Token of the account that pays."""
+    key: str
+    amount: int
+    """In cents. No two keys of an account have the same."""
+    sender: int
+    """Number of the loop of retries it belongs to."""
+    sent: float
+    took: float
+    """Seconds since the epoch, and seconds."""
+    status: int | None = None
+    """None for a transport error."""
+    replayed: bool = False
+    digest: str = ""
+    """SHA-256 of the answer's body."""
+    error: str = ""
+
+    @property
+    def payment(self) -> tuple[str, int]:
+        """What its payment is known by, without asking the app: account and amount."""
+        return self.account, self.amount
+
+
+class Ledger:
+    """A file of attempts that many threads write."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock = threading.Lock()
+        path.touch()
+
+    def write(self, attempt: Attempt) -> None:
+        """Append an attempt."""
+        line = json.dumps(asdict(attempt)) + "\n"
+        with self._lock, self.path.open("a") as file:
+            file.write(line)
+
+    def payments(self) -> dict[tuple[str, int], list[Attempt]]:
+        """Give all attempts, by the payment they are for."""
+        found = defaultdict(list)
+        for line in self.path.read_text().splitlines():
+            attempt = Attempt(**json.loads(line))
+            found[attempt.payment].append(attempt)
+        return dict(found)
