@@ -4,8 +4,8 @@ A real shop under gunicorn, on a PostgreSQL of its own, with a proxy between the
 request at a statement; clients that retry, and write down what they were told; and a checker that
 compares that with the database.
 
-``ledger`` is what the clients write, ``clients`` send and retry, ``proxy`` stops requests, ``world``
-starts and ends the processes (``leash`` ties them to us, ``serving`` is gunicorn's configuration),
+``ledger`` is what the clients write, ``clients`` send and retry, ``proxy`` stops requests,
+``world`` starts and ends processes (``leash`` ties them to us, ``serving`` configures gunicorn),
 ``matrix`` lists the faults, ``checker`` compares, ``rounds`` brings all together. ``sabotage``
 breaks the promise on purpose, to see that the checker notices.
 """

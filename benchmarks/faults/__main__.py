@@ -72,7 +72,7 @@ def _show(totals: dict[str, Tally]) -> None:
     for tally in totals.values():
         whole.add(tally)
     tables.show(
-        "Faults, the promises broken by them, and the time until the key that was hit was free again",
+        "Faults, promises broken by them, and the time until the key that was hit was free again",
         ("fault", "injected", "requests", "acknowledged", *COLUMNS, "other", "p50 ms", "max ms"),
         [
             (

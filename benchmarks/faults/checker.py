@@ -17,7 +17,7 @@ BALANCE: Final = Decimal(10**9)
 
 KINDS = ("loss", "duplicate", "difference", "refusal", "unusable", "unasked", "balance")
 """What can be wrong: an acknowledged payment is not there, or is there twice; two answers for one
-key differ; a good payment was refused; a key had no answer in time; a payment that nobody asked for;
+key differ; a good payment was refused; a key had no answer in time; nobody asked for a payment;
 a balance that is not what the payments have left."""
 
 

@@ -103,7 +103,7 @@ class Clients:
             except httpx.TransportError as error:
                 found = {"error": repr(error)}
             values = {name: getattr(attempt, name) for name in Attempt.__slots__} | found
-            attempt = Attempt(**values | {"took": time.monotonic() - start})  # type: ignore[arg-type]
+            attempt = Attempt(**values | {"took": time.monotonic() - start})
             self.ledger.write(attempt)
             if is_definite(attempt.status) or time.monotonic() - began > PATIENCE:
                 return

@@ -98,7 +98,7 @@ class Round:
             self.tallies[fault.name].seconds.append(time.monotonic() - began)
 
 
-def rounds(
+def rounds(  # noqa: PLR0913  # what the command line says
     world: World, url: str, names: list[str], *, seed: int, faults: int, seconds: float
 ) -> Iterator[Round]:
     """Run rounds of at most 100 faults until there were enough of them, or the time is over."""

@@ -5,7 +5,6 @@ only in a row that has none yet, or all is rolled back. So that check is left ou
 """
 
 import os
-from typing import Any
 
 from django.db import connection
 
@@ -26,10 +25,10 @@ def _skip_the_lock() -> None:
 def _save_outside() -> None:
     complete = claims.complete
 
-    def commit_first(*arguments: Any) -> None:
+    def commit_first(attempt: claims.Attempt, answer: http.Answer) -> None:
         with connection.cursor() as cursor:
             cursor.execute("COMMIT")
-        complete(*arguments)
+        complete(attempt, answer)
 
     claims.complete = commit_first
 

@@ -4,6 +4,7 @@ import os
 import secrets
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -12,6 +13,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import IO
 
 import httpx
 import psycopg
@@ -187,8 +189,8 @@ def _leashed(
     end_with: signal.Signals,
     *,
     user: str = "",
-    environment: "dict[str, str]",
-    output: object = None,
+    environment: dict[str, str],
+    output: IO[bytes],
 ) -> "subprocess.Popen[bytes]":
     leashed = [sys.executable, "-S", leash.__file__, str(os.getpid()), str(int(end_with)), user]
     return subprocess.Popen(  # noqa: S603  # our own commands
@@ -196,8 +198,8 @@ def _leashed(
         cwd="/" if user else settings.CHECKOUT,
         env=environment,
         stdin=subprocess.DEVNULL,
-        stdout=output,  # type: ignore[arg-type]
-        stderr=output,  # type: ignore[arg-type]
+        stdout=output,
+        stderr=output,
         start_new_session=True,
     )
 
@@ -206,7 +208,7 @@ def _free_port() -> int:
     chance = secrets.SystemRandom()
     while True:
         port = chance.randrange(20_000, 32_000)  # below the ports that clients are given
-        with suppress(OSError), postgres.socket.create_server(("127.0.0.1", port)):
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
             return port
 
 
