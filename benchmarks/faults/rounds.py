@@ -15,7 +15,7 @@ from .clients import Clients
 from .ledger import DEFINITE, Ledger
 from .matrix import FAULTS, Fault, wait_until_free
 from .proxy import LOCKED, Trap
-from .world import World
+from .world import Session, World
 
 _REACHED = 30.0
 """Seconds in which some client must come to a step."""
@@ -69,6 +69,7 @@ class Round:
                     clients.fault = fault.name
                     self._inject(world, fault, chance)
             with world.session() as session:
+                _wait_for_silence(session)
                 self.breaches = check(ledger, session)
                 session.execute("TRUNCATE shop_payment, idempotency_key CASCADE")
                 session.execute("UPDATE shop_account SET balance = 1e9")
@@ -96,6 +97,18 @@ class Round:
         if link.key and trap.step in LOCKED:
             wait_until_free(world, link.key)
             self.tallies[fault.name].seconds.append(time.monotonic() - began)
+
+
+def _wait_for_silence(session: Session) -> None:
+    """Let requests end whose clients have given up, so that what they do counts, too."""
+    deadline = time.monotonic() + _REACHED
+    while session.execute(
+        "SELECT 1 FROM pg_stat_activity"
+        " WHERE application_name LIKE 'shop-%' AND state IS DISTINCT FROM 'idle'"
+    ).rowcount:
+        if time.monotonic() > deadline:
+            raise TimeoutError("A request of the shop does not end.")
+        time.sleep(0.05)
 
 
 def rounds(  # noqa: PLR0913  # what the command line says
