@@ -9,6 +9,8 @@ import pytest
 from benchmarks.faults.rounds import Round
 from benchmarks.faults.world import World, world
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def made() -> Iterator[World]:
