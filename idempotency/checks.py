@@ -12,8 +12,7 @@ from django.core.checks import CheckMessage, Error, Warning  # noqa: A004  # Dja
 from django.db import DEFAULT_DB_ALIAS, connections, router
 from django.utils.module_loading import import_string
 
-from . import conf
-from .models import IdempotencyKey
+from . import claims, conf
 
 
 def check_settings(**_kwargs: Any) -> list[CheckMessage]:
@@ -26,7 +25,7 @@ def check_settings(**_kwargs: Any) -> list[CheckMessage]:
 
 def check_database(**_kwargs: Any) -> list[CheckMessage]:
     """``idempotency.E002``: the keys are not kept in PostgreSQL, or not through psycopg 3."""
-    alias = router.db_for_write(IdempotencyKey)
+    alias = claims.database()
     connection = connections[alias]
     driver = getattr(connection, "Database", None)
     if connection.vendor == "postgresql" and getattr(driver, "__name__", "") == "psycopg":
@@ -44,7 +43,7 @@ def check_database(**_kwargs: Any) -> list[CheckMessage]:
 
 def check_autocommit(**_kwargs: Any) -> list[CheckMessage]:
     """``idempotency.E003``: claims cannot be committed before the view runs."""
-    alias = router.db_for_write(IdempotencyKey)
+    alias = claims.database()
     if connections[alias].settings_dict["AUTOCOMMIT"]:
         return []
     return [
@@ -77,7 +76,7 @@ def expires_too_soon(what: str) -> CheckMessage:
 
 def check_aliases(**_kwargs: Any) -> list[CheckMessage]:
     """``idempotency.W001``: the router writes some models to other databases than the keys'."""
-    home = router.db_for_write(IdempotencyKey)
+    home = claims.database()
     elsewhere = defaultdict(list)
     for model in apps.get_models():
         options = model._meta  # noqa: SLF001  # documented by Django
@@ -109,7 +108,7 @@ def _some(labels: list[str], most: int = 5) -> str:
 
 def check_mirror(**_kwargs: Any) -> list[CheckMessage]:
     """``idempotency.W002``: keys are written to what is declared a mirror of another database."""
-    alias = router.db_for_write(IdempotencyKey)
+    alias = claims.database()
     mirrored = connections[alias].settings_dict["TEST"]["MIRROR"]
     if not mirrored:
         return []
@@ -164,7 +163,7 @@ def _is_atomic_revision(path: str) -> bool:
         revision in getattr(middleware, "__mro__", ())
         and middleware.atomic
         and middleware.request_creates_revision is revision.request_creates_revision
-        and (middleware.using or DEFAULT_DB_ALIAS) == router.db_for_write(IdempotencyKey)
+        and (middleware.using or DEFAULT_DB_ALIAS) == claims.database()
     )
 
 

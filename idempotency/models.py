@@ -56,6 +56,10 @@ class IdempotencyKeyQuerySet(models.QuerySet["IdempotencyKey"]):
 
     _db: str | None  # what using() was called with
 
+    def primary(self) -> Self:
+        """Read from the database that writes: it alone has the locks, and is never behind."""
+        return self.using(self._database())
+
     def expired(self) -> Self:
         """Keys past their time by the database's clock: the protocol treats them as never seen."""
         return self.filter(expires_at__lte=Now())
@@ -106,18 +110,15 @@ class IdempotencyKeyQuerySet(models.QuerySet["IdempotencyKey"]):
 
         Never waits. The next request with such a key runs, whatever was done for it before.
         """
-        database = self._database()
-        with atomic(database):
-            keys = self.using(database).defer("headers", "body")
-            free = list(keys.select_for_update(skip_locked=True))
-            self.model.objects.using(database).filter(pk__in=[key.pk for key in free]).delete()
+        keys = self.primary()
+        with atomic(keys.db):
+            free = list(keys.defer("headers", "body").select_for_update(skip_locked=True))
+            self.model.objects.using(keys.db).filter(pk__in=[key.pk for key in free]).delete()
         return free
 
     def find(self, scope: str, key: str) -> "IdempotencyKey | None":
         """Give the key, with ``is_running``, from the database that writes; None if not there."""
-        row = self.using(self._database()).filter(
-            pk=self.model.digest(scope, key), expires_at__gt=Now()
-        )
+        row = self.primary().filter(pk=self.model.digest(scope, key), expires_at__gt=Now())
         return row.with_running().defer("headers", "body").first()
 
     def purge(
@@ -167,7 +168,7 @@ class IdempotencyKeyQuerySet(models.QuerySet["IdempotencyKey"]):
         More than `purges.OVERDUE` means that the purge does not run, or does not keep up.
         """
         waiting = ExpressionWrapper(Now() - F("expires_at"), models.DurationField())
-        expired = self.using(self._database()).expired().order_by("expires_at")
+        expired = self.primary().expired().order_by("expires_at")
         return expired.values_list(waiting, flat=True).first() or timedelta(0)
 
     def _database(self) -> str:

@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from django.db import connections, router
+from django.db import connections
 
 from idempotency.models import IdempotencyKey
 
@@ -91,7 +91,7 @@ def estimated_rows() -> int | None:
 
 
 def _fetch(sql: str, values: tuple[Any, ...] = ()) -> tuple[Any, ...] | None:
-    with connections[router.db_for_write(IdempotencyKey)].cursor() as cursor:
+    with connections[IdempotencyKey.objects.primary().db].cursor() as cursor:
         cursor.execute(sql, values)
         row: tuple[Any, ...] | None = cursor.fetchone()
         return row

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.db import router
 from django.db.models import Count
 from django.db.models.functions import Now
 from django.utils import timezone
@@ -16,6 +15,7 @@ from django.utils.functional import cached_property
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
+from idempotency.claims import database
 from idempotency.models import IdempotencyKey, OutcomeCount, Purge
 from idempotency.purges import OVERDUE
 from idempotency.signals import Outcome
@@ -111,7 +111,7 @@ class Dashboard:
     @cached_property
     def states(self) -> list[StateCount]:
         """The newest keys by their state; states that none is in are left out."""
-        newest = _keys().newest(self.window).with_state().order_by()
+        newest: Any = IdempotencyKey.objects.primary().newest(self.window).with_state().order_by()
         counts = dict(newest.values_list("state").annotate(Count("pk")))
         return [
             StateCount(state.value, str(state.label), number(counts[state.value]))
@@ -122,7 +122,8 @@ class Dashboard:
     @cached_property
     def expired(self) -> str:
         """How many keys wait for the purge, counted up to the window."""
-        count = _keys().expired().order_by("expires_at")[: self.window + 1].count()
+        expired = IdempotencyKey.objects.primary().expired()
+        count = expired.order_by("expires_at")[: self.window + 1].count()
         if count > self.window:
             return gettext("more than %(count)s") % {"count": number(self.window)}
         return number(count)
@@ -131,7 +132,7 @@ class Dashboard:
     def latest_purge(self) -> LatestPurge | None:
         """The purge that was started last; None if there never was one."""
         purge: Any = (
-            Purge.objects.using(_database()).annotate(now=Now()).order_by("-started_at").first()
+            Purge.objects.using(database()).annotate(now=Now()).order_by("-started_at").first()
         )
         if purge is None:
             return None
@@ -141,7 +142,7 @@ class Dashboard:
     @cached_property
     def overdue(self) -> str | None:
         """How long the oldest expired key has been waiting, if that is too long."""
-        lag = _keys().purge_lag()
+        lag = IdempotencyKey.objects.purge_lag()
         return elapsed(lag) if lag > OVERDUE else None
 
     @cached_property
@@ -149,7 +150,7 @@ class Dashboard:
         """The columns of the picture, the current hour being the last."""
         now = timezone.now().replace(minute=0, second=0, microsecond=0)
         begins = [now - timedelta(hours=ago) for ago in reversed(range(_HOURS))]
-        rows = OutcomeCount.objects.using(_database()).filter(hour__gte=begins[0])
+        rows = OutcomeCount.objects.using(database()).filter(hour__gte=begins[0])
         found = {(row.hour, row.outcome): row.count for row in rows}
         counts = [
             [
@@ -191,11 +192,3 @@ def _bars(counts: list[int], most: int) -> list[Bar]:
         if count:
             bars.append(Bar(name, f"{top:.2f}", f"{height:.2f}"))
     return bars
-
-
-def _keys() -> Any:
-    return IdempotencyKey.objects.using(_database())
-
-
-def _database() -> str:
-    return router.db_for_write(IdempotencyKey)

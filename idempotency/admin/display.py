@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 from django.contrib.admin import display
-from django.db import models, router
+from django.db import models
 from django.db.models import Func, Value
 from django.template.defaultfilters import filesizeformat
 from django.utils.formats import localize, number_format
@@ -238,8 +238,7 @@ def headers(key: Any) -> str:
     pairs = _read(key, "headers")
     if not pairs:
         return _NOTHING
-    rows = format_html_join("", '<tr><th scope="row">{}</th><td>{}</td></tr>', pairs)
-    return format_html('<table class="idempotency-facts"><tbody>{}</tbody></table>', rows)
+    return _table(pairs)
 
 
 @display(description=_("body"))
@@ -265,7 +264,7 @@ def body(key: Any) -> str:
 
 def _read(key: IdempotencyKey, what: Any) -> Any:
     """Read from a row what was left there, and from where the row came."""
-    keys = IdempotencyKey.objects.using(router.db_for_write(IdempotencyKey))
+    keys = IdempotencyKey.objects.primary()
     return keys.filter(pk=key.pk).values_list(what, flat=True).first()
 
 
@@ -300,6 +299,9 @@ def _local(when: datetime) -> str:
 
 
 def _facts(facts: Iterable[tuple[Any, Any]]) -> SafeString:
-    known = ((name, _NOTHING if fact in {None, ""} else fact) for name, fact in facts)
-    rows = format_html_join("", '<tr><th scope="row">{}</th><td>{}</td></tr>', known)
+    return _table((name, _NOTHING if fact in {None, ""} else fact) for name, fact in facts)
+
+
+def _table(pairs: Iterable[tuple[Any, Any]]) -> SafeString:
+    rows = format_html_join("", '<tr><th scope="row">{}</th><td>{}</td></tr>', pairs)
     return format_html('<table class="idempotency-facts"><tbody>{}</tbody></table>', rows)

@@ -10,7 +10,6 @@ from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.models import DELETION, LogEntry
 from django.core.exceptions import PermissionDenied
-from django.db import router
 from django.db.models import Q
 from django.db.models.functions import Length, Now
 from django.db.transaction import atomic
@@ -22,6 +21,7 @@ from django.urls import URLPattern, path
 from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
+from idempotency.claims import database
 from idempotency.models import IdempotencyKey, IdempotencyKeyQuerySet
 
 from . import changelist, dashboard, display, export
@@ -86,8 +86,8 @@ class IdempotencyKeyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # not at
 
     def get_queryset(self, request: HttpRequest) -> IdempotencyKeyQuerySet:
         """Read from the database that writes, as only that has the locks. Answers stay there."""
-        keys = _keys().with_state().annotate(now=Now(), size=Length("body"))
-        return keys.defer("headers", "body")
+        keys = IdempotencyKey.objects.primary().with_state()
+        return keys.annotate(now=Now(), size=Length("body")).defer("headers", "body")
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> Any:
         """Give the list that keeps within a window."""
@@ -210,8 +210,8 @@ class IdempotencyKeyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # not at
     def _evict(self, request: HttpRequest, keys: Keys, seen: Collection[str]) -> None:
         """Evict those keys that are still as they were shown, and say what became of all."""
         unchanged = [key for key in keys if display.version(key) in seen]
-        with atomic(using=router.db_for_write(IdempotencyKey)):
-            evicted = _keys().filter(_any_of(unchanged)).evict()
+        with atomic(using=database()):
+            evicted = IdempotencyKey.objects.filter(_any_of(unchanged)).evict()
             for key in evicted:
                 self._log_eviction(request, key)
         gone = {key.pk for key in evicted}
@@ -236,11 +236,6 @@ class IdempotencyKeyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # not at
         if keys:
             names = ", ".join(map(str, keys))
             self.message_user(request, f"{sentence(len(keys))} {names}", level)
-
-
-def _keys() -> IdempotencyKeyQuerySet:
-    keys: IdempotencyKeyQuerySet = IdempotencyKey.objects.using(router.db_for_write(IdempotencyKey))
-    return keys
 
 
 def _is_uuid(text: str) -> bool:

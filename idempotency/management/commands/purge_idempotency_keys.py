@@ -10,8 +10,9 @@ from types import FrameType
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db import DatabaseError, InterfaceError, connections, router
+from django.db import DatabaseError, InterfaceError, connections
 
+from idempotency.claims import database
 from idempotency.models import IdempotencyKey, IdempotencyKeyQuerySet
 from idempotency.purges import BATCH_SIZE, OVERDUE
 
@@ -46,7 +47,7 @@ class Command(BaseCommand):
 
     def handle(self, *_args: Any, **options: Any) -> None:
         """Purge, or count."""
-        alias = options["database"] or router.db_for_write(IdempotencyKey)
+        alias = options["database"] or database()
         _refuse_others_than_postgresql(alias)
         keys = IdempotencyKey.objects.using(alias)
         self._deleted = 0
