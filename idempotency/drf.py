@@ -53,6 +53,9 @@ class IdempotencyMixin:
     """Arguments of ``@idempotent`` for this view; ``@action(..., idempotency={...})`` sets those of
     an action."""
 
+    idempotency_options: Options
+    """What `get_idempotency_options` gave for the request that is being answered."""
+
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         bases = cls.__mro__
@@ -74,7 +77,7 @@ class IdempotencyMixin:
 
     def get_idempotency_fingerprint(self, request: HttpRequest) -> bytes | str:
         """Give what stands for the body when requests are compared. Override to leave parts out."""
-        return self.get_idempotency_options().canonical_body(request)
+        return self.idempotency_options.canonical_body(request)
 
     def get_renderers(self) -> list[Any]:
         """Give the browsable API a field for the key, where the project uses it as it comes."""
@@ -90,7 +93,7 @@ class IdempotencyMixin:
         method = (request.method or "").lower()
         if actions := getattr(view, "action_map", None):
             view.action = actions.get(method)
-        options = self.get_idempotency_options()
+        options = self.idempotency_options = self.get_idempotency_options()
         is_there = method in view.http_method_names and hasattr(view, method)
         is_ours = is_there and options.may_cover(request)
         if view.view_is_async and (is_ours or is_atomic_request()):
@@ -122,8 +125,7 @@ def _answer_method(view: Any, request: HttpRequest, options: Options) -> HttpRes
     options = _with_handler(view, options)
 
     def respond(_request: HttpRequest) -> HttpResponseBase:
-        handler = getattr(view, view.request.method.lower())
-        return _finalized(view, handler(view.request, *view.args, **view.kwargs))
+        return _finalized(view, _handle(view))
 
     try:
         view.initial(view.request, *view.args, **view.kwargs)
@@ -163,11 +165,16 @@ def _answer_uncovered(view: Any) -> HttpResponseBase:
     """Do what ``APIView.dispatch`` does after the request is let in and parsed."""
     with atomic(claims.database()) if is_atomic_request() else nullcontext():
         try:
-            handler = getattr(view, view.request.method.lower())
-            response = handler(view.request, *view.args, **view.kwargs)
+            response = _handle(view)
         except Exception as error:
             response = view.handle_exception(error)
         return _finalized(view, response)
+
+
+def _handle(view: Any) -> Any:
+    """Call the method of the class that the request is for."""
+    handler = getattr(view, view.request.method.lower())
+    return handler(view.request, *view.args, **view.kwargs)
 
 
 def _refuse_skipped_dispatch(cls: type) -> None:
