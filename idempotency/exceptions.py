@@ -11,6 +11,15 @@ from django.utils.translation import gettext_lazy as _
 
 from .signals import Outcome
 
+_SEND_ANEW = _(
+    "What you sent now has not been processed. Open the page with the form anew, and send it again."
+)
+_SEND_AGAIN = _(
+    "What you sent now has not been processed. Reload this page; should your browser ask whether "
+    "to send the form again, agree: it will not be done twice."
+)
+_LATER = _("Please try again in a moment")
+
 
 class IdempotencyError(Exception):
     """The request could not be answered idempotently."""
@@ -56,10 +65,7 @@ class MissingKey(IdempotencyError):
     slug = "missing-key"
     title = "Idempotency-Key is missing"
     heading = _("This form cannot be sent")
-    advice = _(
-        "What you sent now has not been processed. Open the page with the form anew, and send it "
-        "again."
-    )
+    advice = _SEND_ANEW
     needs_new_form = True
 
 
@@ -73,10 +79,7 @@ class InvalidKey(IdempotencyError):
     slug = "invalid-key"
     title = "Idempotency-Key is invalid"
     heading = _("This form cannot be sent")
-    advice = _(
-        "What you sent now has not been processed. Open the page with the form anew, and send it "
-        "again."
-    )
+    advice = _SEND_ANEW
     needs_new_form = True
 
 
@@ -169,11 +172,8 @@ class StoreUnavailable(IdempotencyError):
     status = 503
     slug = "store-unavailable"
     title = "Idempotency keys are unavailable"
-    heading = _("Please try again in a moment")
-    advice = _(
-        "What you sent now has not been processed. Reload this page; should your browser ask "
-        "whether to send the form again, agree: it will not be done twice."
-    )
+    heading = _LATER
+    advice = _SEND_AGAIN
     retry_after = 1
     outcome = Outcome.UNAVAILABLE
 
@@ -187,10 +187,7 @@ class TransactionConflict(IdempotencyError):
     status = 503
     slug = "transaction-conflict"
     title = "The transaction was rolled back"
-    heading = _("Please try again in a moment")
-    advice = _(
-        "What you sent now has not been processed. Reload this page; should your browser ask "
-        "whether to send the form again, agree: it will not be done twice."
-    )
+    heading = _LATER
+    advice = _SEND_AGAIN
     retry_after = 1
     outcome = Outcome.TRANSACTION_CONFLICT
