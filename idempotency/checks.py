@@ -13,6 +13,7 @@ from django.db import DEFAULT_DB_ALIAS, connections, router
 from django.utils.module_loading import import_string
 
 from . import claims, conf
+from .flow import Options
 
 
 def check_settings(**_kwargs: Any) -> list[CheckMessage]:
@@ -58,20 +59,23 @@ def check_autocommit(**_kwargs: Any) -> list[CheckMessage]:
 
 def check_expiry(**_kwargs: Any) -> list[CheckMessage]:
     """``idempotency.E004``: a key would expire while a retry waits for its first request."""
-    if any(conf.problems()) or conf.settings.TTL.total_seconds() > conf.settings.MAX_WAIT:
+    return expires_too_soon("IDEMPOTENCY['TTL']", Options())
+
+
+def expires_too_soon(what: str, options: Options) -> list[CheckMessage]:
+    """Say so if a time to live is not longer than the longest wait, and no setting is wrong."""
+    if any(conf.problems()) or options.life().total_seconds() > conf.settings.MAX_WAIT:
         return []
-    return [expires_too_soon("IDEMPOTENCY['TTL']")]
-
-
-def expires_too_soon(what: str) -> CheckMessage:
-    """Say of a time to live that it is not longer than the longest wait."""
-    return Error(
-        f"{what} is not longer than the {conf.settings.MAX_WAIT} seconds that a retry may wait for "
-        "its first request. The retry would find its key expired, and run the view once more.",
-        hint="Let keys live longer than any client retries: hours, better a day. Or lower "
-        "IDEMPOTENCY['MAX_WAIT'].",
-        id="idempotency.E004",
-    )
+    return [
+        Error(
+            f"{what} is not longer than the {conf.settings.MAX_WAIT} seconds that a retry may wait "
+            "for its first request. The retry would find its key expired, and run the view once "
+            "more.",
+            hint="Let keys live longer than any client retries: hours, better a day. Or lower "
+            "IDEMPOTENCY['MAX_WAIT'].",
+            id="idempotency.E004",
+        )
+    ]
 
 
 def check_aliases(**_kwargs: Any) -> list[CheckMessage]:

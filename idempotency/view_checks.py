@@ -9,7 +9,7 @@ from typing import Any
 from django.core.checks import CheckMessage, Error, Warning  # noqa: A004  # Django's name for it
 from django.urls import NoReverseMatch, reverse
 
-from . import claims, conf, views
+from . import claims, views
 from .checks import expires_too_soon
 from .doors import Way, opens_transaction, project_views, ways
 from .flow import is_atomic_request
@@ -103,6 +103,5 @@ def _options(way: Way) -> Iterator[CheckMessage]:
             id="idempotency.E007",
         )
         return
-    ttl = options.ttl if options else None
-    if ttl and not any(conf.problems()) and ttl.total_seconds() <= conf.settings.MAX_WAIT:
-        yield expires_too_soon(f"The ttl of {way.name}")
+    if options and options.ttl:
+        yield from expires_too_soon(f"The ttl of {way.name}", options)
