@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -54,6 +55,40 @@ def elsewhere(function: Callable[..., T], *args: Any) -> T:
     with threads() as start:
         result: T = start(function, *args).result()
         return result
+
+
+class Gate:
+    """Keeps a view in the middle of its work for as long as a test wants."""
+
+    def __init__(self) -> None:
+        self._reached, self._opened = threading.Event(), threading.Event()
+
+    def wait(self) -> None:
+        """Stay here until it is opened: what the view calls."""
+        self._reached.set()
+        assert self._opened.wait(DEADLINE)
+
+    def reached(self) -> bool:
+        """Wait until the view has come to it."""
+        return self._reached.wait(DEADLINE)
+
+    def open(self) -> None:
+        """Let the view go on."""
+        self._opened.set()
+
+
+@contextmanager
+def unreachable_database() -> Iterator[None]:
+    """Let no connection to the test database come about: nobody listens where it looks."""
+    settings = connection.settings_dict
+    port = settings["PORT"]
+    connection.close()
+    settings["PORT"] = "1"
+    try:
+        yield
+    finally:
+        settings["PORT"] = port
+        connection.close()
 
 
 def put_expired(*keys: str, ago: str = "1 hour") -> None:

@@ -11,7 +11,7 @@ from django.db import IntegrityError, connection, transaction
 from django.db.models.functions import Now
 from django.http import HttpResponse
 from django.test.utils import CaptureQueriesContext
-from support import eventually, threads, waiting_for_a_lock
+from support import eventually, threads, unreachable_database, waiting_for_a_lock
 
 from idempotency import claims, exceptions
 from idempotency.http import Answer
@@ -504,30 +504,22 @@ def raise_sqlstate(sqlstate: str) -> None:
 
 
 @pytest.mark.usefixtures("committed")
-def test_a_failure_that_cannot_be_recorded_is_logged(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failure_that_cannot_be_recorded_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     """Nothing depends on the record, so its loss is a warning."""
     attempt = abandon(claim())
-    connection.close()
-    with monkeypatch.context() as broken:
-        broken.setitem(connection.settings_dict, "PORT", "1")
+    with unreachable_database():
         claims.fail(attempt, "ZeroDivisionError")
-    connection.close()
 
     assert "Could not record how an attempt ended: ZeroDivisionError" in caplog.text
 
 
 @pytest.mark.usefixtures("committed")
-def test_a_late_answer_needs_the_store(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_late_answer_needs_the_store() -> None:
     """Where it cannot be kept the client is asked to come again."""
     attempt = abandon(claim())
-    connection.close()
-    with monkeypatch.context() as broken:
-        broken.setitem(connection.settings_dict, "PORT", "1")
+    with unreachable_database():
         with pytest.raises(exceptions.StoreUnavailable):
             claims.keep(attempt, ANSWER)
-    connection.close()
 
 
 # The row

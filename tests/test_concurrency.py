@@ -16,6 +16,7 @@ from django.http import HttpRequest, HttpResponse
 from support import (
     DEADLINE,
     SERVERS,
+    Gate,
     eventually,
     threads,
     waiting_for_a_lock,
@@ -257,20 +258,19 @@ def raw_payment(client: httpx.Client, kind: str, headers: bytes) -> int:
 
 def test_a_view_can_let_concurrent_requests_wait(make_door: MakeDoor) -> None:
     """With `wait` a concurrent request gets the answer of the first, without asking for it."""
-    end, entered = threading.Event(), threading.Event()
+    gate = Gate()
 
     def work(request: HttpRequest) -> HttpResponse:
-        entered.set()
-        assert end.wait(DEADLINE)
+        gate.wait()
         return HttpResponse(uuid.uuid4().hex)
 
     door = make_door(work, wait=5)
     with threads() as start:
         first = start(door)
-        assert entered.wait(DEADLINE)
+        assert gate.reached()
         second = start(door)
         eventually(lambda: waiting_for_a_lock() == 1)
-        end.set()
+        gate.open()
 
     assert first.result().content == second.result().content
     assert second.result().headers["Idempotent-Replayed"] == "true"
@@ -280,20 +280,19 @@ def test_a_view_can_let_concurrent_requests_wait(make_door: MakeDoor) -> None:
 def test_the_time_to_wait_is_bounded(make_door: MakeDoor, settings: Any) -> None:
     """However long a client would wait, MAX_WAIT is the most; then it is told 409."""
     settings.IDEMPOTENCY = {"MAX_WAIT": 0.05}
-    end, entered = threading.Event(), threading.Event()
+    gate = Gate()
 
     def work(request: HttpRequest) -> HttpResponse:
-        entered.set()
-        assert end.wait(DEADLINE)
+        gate.wait()
         return HttpResponse()
 
     door = make_door(work)
     with threads() as start:
         first = start(door)
-        assert entered.wait(DEADLINE)
+        assert gate.reached()
         response = door(Prefer="wait=100")
         assert not first.done()
-        end.set()
+        gate.open()
 
     assert (response.status_code, problem(response)) == (409, "request-in-progress")
     assert response.headers["Preference-Applied"] == "wait=0"
@@ -301,24 +300,23 @@ def test_the_time_to_wait_is_bounded(make_door: MakeDoor, settings: Any) -> None
 
 def test_who_waits_for_a_failing_request_runs_next(make_door: MakeDoor) -> None:
     """The first raises; one of those who wait runs, and all the others get its answer."""
-    end, entered = threading.Event(), threading.Event()
+    gate = Gate()
     runs: list[int] = []
 
     def work(request: HttpRequest) -> HttpResponse:
         runs.append(1)
         if len(runs) == 1:
-            entered.set()
-            assert end.wait(DEADLINE)
+            gate.wait()
             raise ZeroDivisionError
         return HttpResponse(uuid.uuid4().hex)
 
     door = make_door(work, wait=5)
     with threads() as start:
         first = start(door)
-        assert entered.wait(DEADLINE)
+        assert gate.reached()
         waiters = [start(door) for _ in range(4)]
         eventually(lambda: waiting_for_a_lock() == 4)
-        end.set()
+        gate.open()
 
     assert first.result().status_code == 500
     assert {waiter.result().status_code for waiter in waiters} == {200}
@@ -328,11 +326,10 @@ def test_who_waits_for_a_failing_request_runs_next(make_door: MakeDoor) -> None:
 
 def test_a_refusal_is_one_answer_for_all_who_wait(make_function_door: MakeDoor) -> None:
     """A refusal is kept after its rollback; nobody who waits gets another answer than the rest."""
-    end, entered = threading.Event(), threading.Event()
+    gate = Gate()
 
     def work(request: HttpRequest) -> HttpResponse:
-        entered.set()
-        assert end.wait(DEADLINE)
+        gate.wait()
         write()
         raise Refused(402)
 
@@ -342,10 +339,10 @@ def test_a_refusal_is_one_answer_for_all_who_wait(make_function_door: MakeDoor) 
     door = make_function_door(work, exception_handler=refuse, wait=5)
     with threads() as start:
         first = start(door)
-        assert entered.wait(DEADLINE)
+        assert gate.reached()
         others = [start(door) for _ in range(8)]
         eventually(lambda: waiting_for_a_lock() == 8)
-        end.set()
+        gate.open()
     responses = [first.result(), *(other.result() for other in others)]
 
     answers = [response for response in responses if response.status_code == 402]

@@ -6,7 +6,6 @@ Sections that name no RFC are of draft-ietf-httpapi-idempotency-key-header-07.
 import ast
 import json
 import re
-import threading
 import uuid
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -22,7 +21,14 @@ from django.db import connection
 from django.http import HttpRequest, HttpResponse
 from django.test import Client, RequestFactory
 from django.test.utils import CaptureQueriesContext
-from support import CHECKOUT, DEADLINE, eventually, threads, waiting_for_a_lock
+from support import (
+    CHECKOUT,
+    Gate,
+    eventually,
+    threads,
+    unreachable_database,
+    waiting_for_a_lock,
+)
 from test_decorators import created, problem, row, write
 
 from idempotency import conf, http
@@ -405,22 +411,21 @@ def test_a_request_that_did_not_complete_is_processed_again(make_door: MakeDoor)
 @pytest.fixture
 def running() -> Any:
     """Give a view that waits until it is told, and a way to send to it meanwhile."""
-    entered, end = threading.Event(), threading.Event()
+    gate = Gate()
 
     def work(request: HttpRequest) -> HttpResponse:
-        entered.set()
-        assert end.wait(DEADLINE)
+        gate.wait()
         return created(request)
 
     def meanwhile(door: Door, send: Any) -> tuple[Any, Any]:
         with threads() as start:
             first = start(door)
-            assert entered.wait(DEADLINE)
+            assert gate.reached()
             try:
                 response = send()
                 assert not first.done()
             finally:
-                end.set()
+                gate.open()
         return first.result(), response
 
     return work, meanwhile
@@ -678,20 +683,19 @@ def test_a_problem_is_not_cached(make_function_door: MakeDoor) -> None:
 
 def test_a_client_may_prefer_to_wait(make_door: MakeDoor) -> None:
     """RFC 7240, 4.3: `wait=N` lets a concurrent request wait for the answer of the first."""
-    entered, end = threading.Event(), threading.Event()
+    gate = Gate()
 
     def work(request: HttpRequest) -> HttpResponse:
-        entered.set()
-        assert end.wait(DEADLINE)
+        gate.wait()
         return created(request)
 
     door = make_door(work)
     with threads() as start:
         first = start(door)
-        assert entered.wait(DEADLINE)
+        assert gate.reached()
         second = start(door, Prefer="respond-async, wait=5")
         eventually(lambda: waiting_for_a_lock() == 1)
-        end.set()
+        gate.open()
 
     assert second.result().content == first.result().content
     assert second.result().headers["Preference-Applied"] == "wait=5"
@@ -738,18 +742,13 @@ def test_retry_after_stands_where_a_retry_helps(kind: type[IdempotencyError]) ->
     )
 
 
-def test_a_503_says_when_to_come_back(
-    make_function_door: MakeDoor, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_503_says_when_to_come_back(make_function_door: MakeDoor) -> None:
     """RFC 9110, 15.6.4: a server that is unavailable for a while may say for how long."""
     door = make_function_door(created, scope=lambda request: "partner:1")
     door.token = None
 
-    with monkeypatch.context() as broken:
-        connection.close()
-        broken.setitem(connection.settings_dict, "PORT", "1")
+    with unreachable_database():
         response = door()
-    connection.close()
 
     assert (response.status_code, response.headers["Retry-After"]) == (503, "1")
     assert is_described(response)

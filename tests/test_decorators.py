@@ -32,6 +32,7 @@ from django.views import View
 from hypothesis import HealthCheck, given
 from hypothesis import settings as configured
 from hypothesis import strategies as st
+from support import unreachable_database
 
 from idempotency.decorators import idempotent
 from idempotency.flow import NOT_KEPT
@@ -1139,17 +1140,12 @@ def test_the_row_says_what_was_done(make_door: MakeDoor) -> None:
     assert key.completed_at >= key.created_at
 
 
-def test_an_unreachable_store_stops_the_view(
-    make_door: MakeDoor, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_unreachable_store_stops_the_view(make_door: MakeDoor) -> None:
     """Without a claim nothing runs: 503, and the next request may find the store again."""
     door = make_door(created, scope=lambda request: "partner:1")
     door.token = None
-    with monkeypatch.context() as broken:
-        connection.close()
-        broken.setitem(connection.settings_dict, "PORT", "1")
+    with unreachable_database():
         response = door()
-    connection.close()
 
     assert (response.status_code, problem(response)) == (503, "store-unavailable")
     assert response.headers["Retry-After"] == "1"

@@ -466,14 +466,27 @@ def test_a_method_that_is_switched_off_stays_off(
 # Functions
 
 
+@pytest.mark.parametrize(
+    ("maker", "sentence"),
+    [
+        # Ours says what to do; async views are refused by Django itself.
+        (_framework_function, r"over @api_view put @transaction\.non_atomic"),
+        (_async_framework_function, "ATOMIC_REQUESTS"),
+    ],
+    ids=["sync", "async"],
+)
 def test_under_atomic_requests_a_function_needs_one_more_line(
-    alice: Account, serve: Callable[[Any], None], monkeypatch: pytest.MonkeyPatch
+    alice: Account,
+    serve: Callable[[Any], None],
+    monkeypatch: pytest.MonkeyPatch,
+    maker: Any,
+    sentence: str,
 ) -> None:
-    """@api_view hides the function from ATOMIC_REQUESTS: it refuses, and the sentence says how."""
+    """@api_view hides the function from ATOMIC_REQUESTS: without the line it is refused."""
     monkeypatch.setitem(connection.settings_dict, "ATOMIC_REQUESTS", 1)
-    view = _framework_function(created)
+    view = maker(created)
     serve(view)
-    with pytest.raises(RuntimeError, match=r"over @api_view put @transaction\.non_atomic"):
+    with pytest.raises(RuntimeError, match=sentence):
         send_raising(Door(view))
     assert Payment.objects.count() == 0
 
@@ -600,24 +613,6 @@ def test_an_async_view_set_may_have_sync_actions(
 
     assert door().content == door().content
     assert door(method="GET").status_code == 200
-    assert Payment.objects.count() == 1
-
-
-def test_under_atomic_requests_an_async_function_needs_one_more_line(
-    alice: Account, serve: Callable[[Any], None], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The same as a sync one; without it Django refuses."""
-    monkeypatch.setitem(connection.settings_dict, "ATOMIC_REQUESTS", 1)
-    view = _async_framework_function(created)
-    serve(view)
-    with pytest.raises(RuntimeError, match="ATOMIC_REQUESTS"):
-        send_raising(Door(view))
-    assert Payment.objects.count() == 0
-
-    view = transaction.non_atomic_requests(view)
-    serve(view)
-    door = Door(view)
-    assert door().content == door().content
     assert Payment.objects.count() == 1
 
 

@@ -22,6 +22,7 @@ from support import (
     eventually,
     paused_deletes,
     put_expired,
+    unreachable_database,
     waiting_for_a_lock,
 )
 
@@ -113,14 +114,11 @@ def test_another_database_than_postgresql_is_refused(monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.usefixtures("committed")
-def test_a_database_that_cannot_be_reached_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_database_that_cannot_be_reached_is_an_error() -> None:
     """In one line."""
-    connection.close()
-    with monkeypatch.context() as broken:
-        broken.setitem(connection.settings_dict, "PORT", "1")
+    with unreachable_database():
         with pytest.raises(CommandError, match=r"^connection failed: .*\.$"):
             run()
-    connection.close()
 
 
 class Terminal(StringIO):

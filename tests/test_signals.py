@@ -1,7 +1,6 @@
 """The signal: every outcome of every door is told, once, and hearing it can do no harm."""
 
 import logging
-import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -11,7 +10,7 @@ from conftest import Door, MakeDoor
 from django.db import connection, transaction
 from django.http import HttpRequest, HttpResponse
 from django.test import AsyncClient, TestCase
-from support import DEADLINE, eventually, threads, waiting_for_a_lock
+from support import DEADLINE, Gate, eventually, threads, unreachable_database, waiting_for_a_lock
 from test_decorators import Refused, created, refuse
 
 from idempotency.models import IdempotencyKey
@@ -138,22 +137,21 @@ def test_requests_that_do_not_run_are_told(make_door: MakeDoor, heard: Heard) ->
 
 def test_a_concurrent_request_is_told(make_door: MakeDoor, heard: Heard) -> None:
     """At once where it does not wait; else with the time it waited, of which none is overhead."""
-    is_running, may_end = threading.Event(), threading.Event()
+    gate = Gate()
 
     def work(request: HttpRequest) -> HttpResponse:
-        is_running.set()
-        assert may_end.wait(DEADLINE)
+        gate.wait()
         return created(request)
 
     door = make_door(work)
 
     with threads() as start, Stopwatch() as all_of_it:
         first = start(door)
-        assert is_running.wait(DEADLINE)
+        assert gate.reached()
         door()
         retry = start(door, Prefer="wait=5")
         eventually(waiting_for_a_lock)
-        may_end.set()
+        gate.open()
         assert first.result().content == retry.result().content
 
     assert sorted(outcomes(heard), key=str) == [
@@ -169,17 +167,12 @@ def test_a_concurrent_request_is_told(make_door: MakeDoor, heard: Heard) -> None
         assert outcome["overhead"] + waited < all_of_it.seconds
 
 
-def test_an_unreachable_store_is_told(
-    make_door: MakeDoor, heard: Heard, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_unreachable_store_is_told(make_door: MakeDoor, heard: Heard) -> None:
     """With the key, which is known without it."""
     door = make_door(created, scope=lambda request: "partner:1")
     door.token = None
-    with monkeypatch.context() as broken:
-        connection.close()
-        broken.setitem(connection.settings_dict, "PORT", "1")
+    with unreachable_database():
         door()
-    connection.close()
 
     assert outcomes(heard) == [("unavailable", None, 503)]
     assert (heard[0]["scope"], heard[0]["key"]) == ("partner:1", door.key)

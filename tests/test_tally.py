@@ -18,7 +18,15 @@ from django.db.models import Sum
 from django.db.models.functions import Now
 from django.test import Client, TestCase
 from django.test.utils import CaptureQueriesContext
-from support import CHECKOUT, DEADLINE, database_url, eventually, shop, threads
+from support import (
+    CHECKOUT,
+    DEADLINE,
+    database_url,
+    eventually,
+    shop,
+    threads,
+    unreachable_database,
+)
 from test_concurrency import pay
 from test_decorators import created
 
@@ -120,16 +128,11 @@ def test_many_threads_lose_no_count() -> None:
 
 
 @pytest.mark.usefixtures("committed")
-def test_counts_that_cannot_be_written_are_kept(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_counts_that_cannot_be_written_are_kept(caplog: pytest.LogCaptureFixture) -> None:
     """For the next time: the request is not harmed, and the log says why."""
     tally.count(Outcome.EXECUTED)
-    with monkeypatch.context() as broken:
-        connection.close()
-        broken.setitem(connection.settings_dict, "PORT", "1")
+    with unreachable_database():
         tally.flush()
-    connection.close()
 
     assert "Could not write down the counts of outcomes" in caplog.text
     tally.count(Outcome.EXECUTED)

@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from importlib import metadata
 
@@ -23,6 +22,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from support import (
     CHECKOUT,
     DEADLINE,
+    Gate,
     database_url,
     eventually,
     free_port,
@@ -111,21 +111,20 @@ def test_prometheus_sees_how_long_requests_waited(
     make_function_door: MakeDoor, scrape: Callable[[], Samples]
 ) -> None:
     """Only those that did, in buckets of seconds."""
-    is_running, may_end = threading.Event(), threading.Event()
+    gate = Gate()
 
     def work(request: HttpRequest) -> HttpResponse:
-        is_running.set()
-        assert may_end.wait(DEADLINE)
+        gate.wait()
         return created(request)
 
     before = scrape()
     door = make_function_door(work)
     with threads() as start:
         first = start(door)
-        assert is_running.wait(DEADLINE)
+        assert gate.reached()
         retry = start(door, Prefer="wait=5")
         eventually(waiting_for_a_lock)
-        may_end.set()
+        gate.open()
         assert first.result().content == retry.result().content
 
     found = rise(before, scrape())
