@@ -17,7 +17,7 @@ from uuid import UUID
 from django.contrib.auth.models import User
 
 from idempotency import claims
-from idempotency.http import Answer
+from idempotency.answers import Answer
 from testproject.shop.models import Account, Payment
 
 from . import designs

@@ -36,9 +36,12 @@ admin    ``keys``; ``changelist``, ``dashboard``, ``export``; ``display``
 ears     ``logs``, ``tally``, ``telemetry``, which hear of every outcome
 words    ``operations``, what OpenAPI says of the doors
 flow     ``flow``, which every door shares; above it ``async_views``
-heart    ``claims``; for the admin, ``activity``
-row      ``models``; under it ``purges``; under both ``statements``
-wire     ``http``, ``fingerprints``; for the admin, ``preview``
+options  ``options``, what one view asks of its door
+heart    ``claims``; for the admin, ``activity``; under both ``database``
+row      ``models``; under it ``digests``, its primary key, ``purges`` and
+         ``records``; under all ``statements``, the SQL
+wire     ``http``, ``fingerprints``, ``answers``, ``problems``; for the admin,
+         ``preview``
 field    ``forms``
 floor    ``exceptions``, ``conf``
 ground   ``signals``, which tell the outcomes

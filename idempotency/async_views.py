@@ -12,7 +12,7 @@ from django.db import connections
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
-from . import claims
+from . import database
 from .flow import Responder
 
 AsyncResponder = Callable[[HttpRequest], Awaitable[HttpResponseBase]]
@@ -46,7 +46,7 @@ def enclosed(respond: AsyncResponder) -> Responder:
             _span.reset(token)
 
     def run(request: HttpRequest) -> HttpResponseBase:
-        wrappers = connections[claims.database()].execute_wrappers
+        wrappers = connections[database.alias()].execute_wrappers
         if _refuse_late_query not in wrappers:
             wrappers.append(_refuse_late_query)
         return async_to_sync(within_span)(request)

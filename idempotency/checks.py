@@ -12,8 +12,8 @@ from django.core.checks import CheckMessage, Error, Warning  # noqa: A004  # Dja
 from django.db import DEFAULT_DB_ALIAS, connections, router
 from django.utils.module_loading import import_string
 
-from . import claims, conf
-from .flow import Options
+from . import conf, database
+from .options import Options
 
 
 def check_settings(**_kwargs: Any) -> list[CheckMessage]:
@@ -26,7 +26,7 @@ def check_settings(**_kwargs: Any) -> list[CheckMessage]:
 
 def check_database(**_kwargs: Any) -> list[CheckMessage]:
     """``idempotency.E002``: the keys are not kept in PostgreSQL, or not through psycopg 3."""
-    alias = claims.database()
+    alias = database.alias()
     connection = connections[alias]
     driver = getattr(connection, "Database", None)
     if connection.vendor == "postgresql" and getattr(driver, "__name__", "") == "psycopg":
@@ -44,7 +44,7 @@ def check_database(**_kwargs: Any) -> list[CheckMessage]:
 
 def check_autocommit(**_kwargs: Any) -> list[CheckMessage]:
     """``idempotency.E003``: claims cannot be committed before the view runs."""
-    alias = claims.database()
+    alias = database.alias()
     if connections[alias].settings_dict["AUTOCOMMIT"]:
         return []
     return [
@@ -80,7 +80,7 @@ def expires_too_soon(what: str, options: Options) -> list[CheckMessage]:
 
 def check_aliases(**_kwargs: Any) -> list[CheckMessage]:
     """``idempotency.W001``: the router writes some models to other databases than the keys'."""
-    home = claims.database()
+    home = database.alias()
     elsewhere = defaultdict(list)
     for model in apps.get_models():
         options = model._meta  # noqa: SLF001  # documented by Django
@@ -112,7 +112,7 @@ def _some(labels: list[str], most: int = 5) -> str:
 
 def check_mirror(**_kwargs: Any) -> list[CheckMessage]:
     """``idempotency.W002``: keys are written to what is declared a mirror of another database."""
-    alias = claims.database()
+    alias = database.alias()
     mirrored = connections[alias].settings_dict["TEST"]["MIRROR"]
     if not mirrored:
         return []
@@ -167,7 +167,7 @@ def _is_atomic_revision(path: str) -> bool:
         revision in getattr(middleware, "__mro__", ())
         and middleware.atomic
         and middleware.request_creates_revision is revision.request_creates_revision
-        and (middleware.using or DEFAULT_DB_ALIAS) == claims.database()
+        and (middleware.using or DEFAULT_DB_ALIAS) == database.alias()
     )
 
 

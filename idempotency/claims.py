@@ -28,10 +28,8 @@ from django.db import (
     DatabaseError,
     DataError,
     InterfaceError,
-    InternalError,
     OperationalError,
     connections,
-    router,
 )
 from django.db.transaction import (
     TransactionManagementError,
@@ -41,20 +39,18 @@ from django.db.transaction import (
     set_rollback,
 )
 
-from . import statements
+from . import database, statements
+from .answers import Answer
+from .digests import digest
 from .exceptions import KeyReused, RequestInProgress, StoreUnavailable
-from .http import Answer
 from .models import IdempotencyKey
 from .signals import Stopwatch
 
 logger = logging.getLogger("idempotency")
 
-_CONFLICT = {"40001", "40P01"}
 _TIMED_OUT = {"55P03", "57014"}
-_READ_ONLY = "25006"
 _DIVISION_BY_ZERO = "22012"
-"""SQLSTATEs: serialization failure and deadlock; lock time-out and cancelled statement; what a
-server says that is a standby now; and see ``statements.COMPLETE``."""
+"""SQLSTATEs: lock time-out and cancelled statement; and see ``statements.COMPLETE``."""
 
 _COURTESY = 0.05
 """Seconds. Nothing depends on it but how often a refused view runs once more."""
@@ -74,7 +70,7 @@ class Claim:
     @cached_property
     def id(self) -> UUID:
         """Primary key of the row."""
-        return IdempotencyKey.digest(self.scope, self.key)
+        return digest(self.scope, self.key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,11 +108,6 @@ class _Standing(NamedTuple):
     trace: bytes | None
 
 
-def database() -> str:
-    """Give the alias of the database that keeps the keys, and so the business data."""
-    return router.db_for_write(IdempotencyKey)
-
-
 @contextmanager
 def attempt(
     claim: Claim, *, wait: float = 0, waiting: Stopwatch | None = None
@@ -150,7 +141,7 @@ def attempt(
             if standing.status == IdempotencyKey.Status.COMPLETED:
                 yield _answer(standing)
                 return
-            with atomic(database(), durable=True):
+            with atomic(database.alias(), durable=True):
                 locked = _lock(claim, standing)
                 if isinstance(locked, Attempt):
                     yield locked
@@ -172,15 +163,15 @@ def complete(attempt: Attempt, answer: Answer) -> None:
     Raises:
         TransactionManagementError: The transaction is not the attempt's any more.
     """
-    connection: Any = connections[database()]
+    connection: Any = connections[database.alias()]
     sql = statements.COMPLETE
     if not connection.savepoint_ids and not connection.features.uses_server_side_binding:
         # One round trip for both. Django's own COMMIT then finds nothing to do, and sends nothing.
         sql += "; COMMIT"
     try:
-        _fetch(sql, _saved(attempt, answer))
+        database.fetch(sql, _saved(attempt, answer))
     except DataError as error:
-        if _sqlstate(error) != _DIVISION_BY_ZERO:
+        if database.sqlstate(error) != _DIVISION_BY_ZERO:
             raise
         raise TransactionManagementError(
             "The view ended the transaction it ran in, so its work and its answer cannot be "
@@ -190,12 +181,12 @@ def complete(attempt: Attempt, answer: Answer) -> None:
 
 def is_rolled_back() -> bool:
     """Tell, inside an attempt's transaction, whether it is bound to be rolled back."""
-    return get_rollback(using=database())
+    return get_rollback(using=database.alias())
 
 
 def roll_back() -> None:
     """Let the attempt's transaction end without effects."""
-    set_rollback(True, using=database())
+    set_rollback(True, using=database.alias())
 
 
 def keep(attempt: Attempt, answer: Answer) -> None:
@@ -205,8 +196,8 @@ def keep(attempt: Attempt, answer: Answer) -> None:
         RequestInProgress: Another attempt has taken the key meanwhile, and its answer will count.
         StoreUnavailable: The database cannot be reached.
     """
-    with _reachable():
-        kept = _fetch(statements.KEEP, _saved(attempt, answer))
+    with database.reachable():
+        kept = database.fetch(statements.KEEP, _saved(attempt, answer))
     if not kept:
         raise RequestInProgress
 
@@ -214,33 +205,30 @@ def keep(attempt: Attempt, answer: Answer) -> None:
 def fail(attempt: Attempt, error: str) -> None:
     """Record for the admin why an attempt left no answer; nothing depends on it."""
     try:
-        _fetch(statements.FAIL, (attempt.number, error[:255], *attempt.fence))
+        database.fetch(statements.FAIL, (attempt.number, error[:255], *attempt.fence))
     except (DatabaseError, InterfaceError):
         logger.warning("Could not record how an attempt ended: %s", error, exc_info=True)
 
 
 def was_committed(attempt: Attempt) -> bool:
     """Tell whether an attempt whose answer was saved was committed; False where nobody knows."""
-    row = IdempotencyKey.objects.using(database()).filter(pk=attempt.id, attempts=attempt.number)
+    row = IdempotencyKey.objects.using(database.alias()).filter(
+        pk=attempt.id, attempts=attempt.number
+    )
     try:
         return row.filter(status=IdempotencyKey.Status.COMPLETED).exists()
     except (DatabaseError, InterfaceError):
         return False
 
 
-def is_conflict(error: BaseException) -> bool:
-    """Tell whether PostgreSQL gave up one transaction for another: deadlock, or serialization."""
-    return _sqlstate(error) in _CONFLICT
-
-
 def _refuse_open_transaction() -> None:
-    connection = get_connection(database())
+    connection = get_connection(database.alias())
     if connection.in_atomic_block:
         # Django's own rule for what must be outermost, with its exception for TestCase.
-        with suppress(RuntimeError), atomic(database(), durable=True):
+        with suppress(RuntimeError), atomic(database.alias(), durable=True):
             return
     else:
-        with _reachable():
+        with database.reachable():
             if connection.get_autocommit():
                 return
     raise RuntimeError(
@@ -255,8 +243,8 @@ def _insert_or_read(claim: Claim) -> _Standing:
     values = (claim.ttl, claim.scope, claim.key, claim.operation, claim.fingerprints[0])
     # Twice: what was inserted or removed under the eyes of the first can be read or inserted now.
     for _ in range(2):
-        with suppress(RequestInProgress), _reachable():
-            row = _fetch(statements.CLAIM, (claim.id, *values, claim.id))
+        with suppress(RequestInProgress), database.reachable():
+            row = database.fetch(statements.CLAIM, (claim.id, *values, claim.id))
             if row:
                 return _Standing(*row)
     raise RequestInProgress
@@ -265,8 +253,8 @@ def _insert_or_read(claim: Claim) -> _Standing:
 def _take_over(claim: Claim) -> _Standing | None:
     """Start a new life of an expired key; None where somebody holds its row or was faster."""
     values = (claim.ttl, claim.operation, claim.fingerprints[0], claim.id)
-    with suppress(RequestInProgress), _reachable():
-        row = _fetch(statements.TAKE_OVER, values)
+    with suppress(RequestInProgress), database.reachable():
+        row = database.fetch(statements.TAKE_OVER, values)
         return _Standing(*row) if row else None
     return None
 
@@ -275,8 +263,8 @@ def _lock(claim: Claim, standing: _Standing) -> Attempt | str | None:
     """Lock the row for an attempt; give its status if that is completed, None if it is held."""
     row = None
     try:
-        with _reachable():
-            row = _fetch(statements.LOCK, (claim.id, standing.created_at))
+        with database.reachable():
+            row = database.fetch(statements.LOCK, (claim.id, standing.created_at))
     except RequestInProgress:
         roll_back()
     if row is None:
@@ -292,11 +280,11 @@ def _wait_for_holder(claim: Claim, seconds: float) -> bool:
     """Wait until nobody holds the row; False where somebody still does after that time."""
     milliseconds = str(max(1, int(seconds * 1000)))  # 0 would be for ever
     try:
-        _fetch(statements.WAIT, (milliseconds, claim.id))
+        database.fetch(statements.WAIT, (milliseconds, claim.id))
     except OperationalError as error:
-        if _sqlstate(error) in _TIMED_OUT:
+        if database.sqlstate(error) in _TIMED_OUT:
             return False
-        if not is_conflict(error):  # a conflict is how it ends under higher isolation
+        if not database.is_conflict(error):  # a conflict is how it ends under higher isolation
             raise StoreUnavailable from error
     return True
 
@@ -310,27 +298,3 @@ def _answer(standing: _Standing) -> Answer:
 def _saved(attempt: Attempt, answer: Answer) -> tuple[Any, ...]:
     headers = json.dumps(answer.headers)
     return attempt.number, answer.status_code, headers, answer.body, answer.trace, *attempt.fence
-
-
-@contextmanager
-def _reachable() -> Iterator[None]:
-    """Put what PostgreSQL says of one of our statements into the words of the contract."""
-    try:
-        yield
-    except (OperationalError, InterfaceError, InternalError) as error:
-        if isinstance(error, InternalError) and _sqlstate(error) != _READ_ONLY:
-            raise
-        if is_conflict(error):  # under higher isolation: somebody else was at this very row
-            raise RequestInProgress from error
-        raise StoreUnavailable from error
-
-
-def _fetch(sql: str, values: tuple[Any, ...]) -> tuple[Any, ...] | None:
-    with connections[database()].cursor() as cursor:
-        cursor.execute(sql, values)
-        row: tuple[Any, ...] | None = cursor.fetchone()
-        return row
-
-
-def _sqlstate(error: BaseException) -> str | None:
-    return getattr(error.__cause__, "sqlstate", None)

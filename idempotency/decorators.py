@@ -22,10 +22,11 @@ from django.db.transaction import atomic
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
-from . import claims, conf
+from . import conf, database
 from .async_views import AsyncResponder, enclosed
 from .fingerprints import BodyForm
-from .flow import ExceptionHandler, Options, Responder, answer, is_atomic_request
+from .flow import Responder, answer, is_atomic_request
+from .options import ExceptionHandler, Options
 
 View = TypeVar("View", bound=Callable[..., Any])
 
@@ -68,7 +69,7 @@ def idempotent(view: View | None = None, /, **options: Any) -> Any:
         form: Look for the key in the field of a posted form, too: ``{% idempotency_key %}`` puts
             it there. Without this the field means nothing.
         store: Predicate on the response: whether to commit what the view wrote and keep the
-            answer, or to roll back and let a retry run; in place of `flow.NOT_KEPT` and 5xx.
+            answer, or to roll back and let a retry run; in place of `options.NOT_KEPT` and 5xx.
         exception_handler: Turns an exception of the view into its answer, or gives None to let
             it pass. It is asked after the rollback, and for requests without a key, too.
 
@@ -149,7 +150,7 @@ class _Door:
 
 def _decorate(view: View, options: Options) -> View:
     _refuse_wrong_use(view)
-    alias = claims.database()
+    alias = database.alias()
     non_atomic: set[str] = getattr(view, "_non_atomic_requests", set())
     door = _Door(options, alias, was_atomic=alias not in non_atomic)
 

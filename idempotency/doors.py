@@ -15,7 +15,7 @@ from django.urls import URLResolver, get_resolver
 from django.views import View
 
 from . import conf
-from .flow import Options
+from .options import Options
 
 
 @dataclass(frozen=True)

@@ -28,10 +28,11 @@ from rest_framework.renderers import BrowsableAPIRenderer
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
-from . import claims, http
+from . import database, http
 from .async_views import enclosed
 from .browsable import KeyFieldRenderer
-from .flow import Options, Responder, answer, is_atomic_request
+from .flow import Responder, answer, is_atomic_request
+from .options import Options
 from .views import key_status
 
 
@@ -103,7 +104,7 @@ class IdempotencyMixin:
             request.idempotency = None  # type: ignore[attr-defined]
             dispatch: Any = super().dispatch  # type: ignore[misc]
             if is_atomic_request():
-                dispatch = atomic(claims.database())(dispatch)
+                dispatch = atomic(database.alias())(dispatch)
             return dispatch(request, *args, **kwargs)
         options = replace(
             options,
@@ -115,7 +116,7 @@ class IdempotencyMixin:
         return view.response
 
     # as_view() copies this to the view, which Django then leaves out of ATOMIC_REQUESTS.
-    dispatch._non_atomic_requests = {claims.database()}  # type: ignore[attr-defined]  # noqa: RUF012
+    dispatch._non_atomic_requests = {database.alias()}  # type: ignore[attr-defined]  # noqa: RUF012
 
 
 def _answer_method(view: Any, request: HttpRequest, options: Options) -> HttpResponseBase:
@@ -163,7 +164,7 @@ def _await_in_sync(view: Any, method: str) -> None:
 
 def _answer_uncovered(view: Any) -> HttpResponseBase:
     """Do what ``APIView.dispatch`` does after the request is let in and parsed."""
-    with atomic(claims.database()) if is_atomic_request() else nullcontext():
+    with atomic(database.alias()) if is_atomic_request() else nullcontext():
         try:
             response = _handle(view)
         except Exception as error:

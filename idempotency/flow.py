@@ -1,131 +1,25 @@
-"""The flow of every door: what a view asks of it, and how a covered request is answered.
+"""The flow of every door: how a covered request is answered.
 
 `answer` is the nine steps of the package's docstring, top to bottom.
 """
 
-from collections.abc import Callable, Collection
-from dataclasses import dataclass
-from datetime import timedelta
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any, cast
 
-from asgiref.sync import iscoroutinefunction
 from django.core.handlers.exception import response_for_exception
 from django.db import connections
 from django.db.transaction import TransactionManagementError
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest
 from django.http.response import HttpResponseBase
 
-from . import claims, conf, forms, http
-from .exceptions import IdempotencyError, MissingKey, RequestInProgress, TransactionConflict
-from .fingerprints import BodyForm, canonical_body, fingerprints
+from . import answers, claims, database, http, problems
+from .exceptions import IdempotencyError, RequestInProgress, TransactionConflict
+from .options import Options
 from .signals import Outcome, Report, reporting
 
 Responder = Callable[[HttpRequest], HttpResponseBase]
 """A view whose other arguments are filled in already."""
-
-ExceptionHandler = Callable[[HttpRequest, Exception], HttpResponseBase | None]
-"""Gives the answer for an exception, or None to let it pass."""
-
-NOT_KEPT = frozenset({400, 401, 403, 405, 406, 408, 413, 415, 425, 429})
-"""Answers below 500 that are not kept: the request's fault or the moment's, so that a retry may do
-better. What the view wrote is rolled back."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
-    """What one view asks of its door: the arguments of `idempotent`, which explains them."""
-
-    required: bool = False
-    methods: Collection[str] | None = None
-    ttl: timedelta | None = None
-    scope: conf.Resolver | None = None
-    tenant: conf.Resolver | None = None
-    fingerprint: BodyForm | None = None
-    wait: float | None = None
-    form: bool = False
-    store: Callable[[Any], bool] | None = None
-    exception_handler: ExceptionHandler | None = None
-
-    def __post_init__(self) -> None:
-        for option, setting in {"methods": "METHODS", "ttl": "TTL", "wait": "MAX_WAIT"}.items():
-            value = getattr(self, option)
-            if value is not None:
-                try:
-                    conf.check(setting, value)
-                except ValueError as error:
-                    raise ValueError(f"{option}= {error}") from None
-        for option in ("scope", "tenant", "fingerprint", "store", "exception_handler"):
-            value = getattr(self, option)
-            if value is not None and (not callable(value) or iscoroutinefunction(value)):
-                raise TypeError(f"{option}= must be a sync callable, not {value!r}.")
-
-    def honour(self, method: str | None) -> bool:
-        """Tell whether requests of an HTTP method may have a key."""
-        return method in (conf.settings.METHODS if self.methods is None else self.methods)
-
-    def may_cover(self, request: HttpRequest) -> bool:
-        """Tell as much of `cover` as can be told before the body is read."""
-        if not self.honour(request.method):
-            return False
-        return self.required or http.has_key(request) or (self.form and forms.is_form(request))
-
-    def cover(self, request: HttpRequest) -> bool:
-        """Tell whether a request is the door's business: others run as if undecorated."""
-        if not self.may_cover(request):
-            return False
-        return self.required or http.has_key(request, form=self.form)
-
-    def canonical_body(self, request: HttpRequest) -> bytes:
-        """Give what stands for the body where the view has no ``fingerprint`` of its own."""
-        return canonical_body(request, without=forms.BESIDE_THE_POINT if self.form else ())
-
-    def life(self) -> timedelta:
-        """Give how long keys and answers live."""
-        return conf.settings.TTL if self.ttl is None else self.ttl
-
-    def keep(self, response: HttpResponseBase) -> bool:
-        """Tell whether a response is kept, and what the view wrote with it."""
-        if self.store is not None:
-            return self.store(response)
-        return response.status_code < 500 and response.status_code not in NOT_KEPT
-
-    def seconds_to_wait(self, request: HttpRequest) -> float:
-        """Give how long to wait for the first request: the client's wish, else the view's.
-
-        Where neither has one, the post of a form waits: whoever clicks twice sees the second
-        answer only, and a person can do less with a 409 than a program.
-        """
-        wish: float | None = http.preferred_wait(request)
-        if wish is None:
-            wish = self.wait
-        if wish is None:
-            wish = conf.settings.MAX_WAIT if self.form and forms.is_form(request) else 0
-        return min(wish, conf.settings.MAX_WAIT)
-
-    def applied(self, request: HttpRequest, response: HttpResponse) -> HttpResponse:
-        """Say on our own responses, never on a view's, how a wish to wait was met (RFC 7240, 3)."""
-        if http.preferred_wait(request) is not None:
-            response["Preference-Applied"] = f"wait={int(self.seconds_to_wait(request))}"
-        return response
-
-    def claim(self, request: HttpRequest) -> claims.Claim:
-        """Find out what the request lays claim to.
-
-        Raises:
-            MissingKey, InvalidKey, UnscopedCaller: It cannot be treated idempotently.
-        """
-        key = http.idempotency_key(request, form=self.form)
-        if key is None and self.form:
-            raise MissingKey(f"A form sends it in the field {forms.KEY_FIELD}.")
-        if key is None:
-            raise MissingKey
-        return claims.Claim(
-            scope=http.scope(request, self.scope, self.tenant or conf.tenant()),
-            key=key,
-            fingerprints=fingerprints(request, self.fingerprint or self.canonical_body),
-            operation=http.operation(request),
-            ttl=self.life(),
-        )
 
 
 def answer(request: HttpRequest, view: Responder, options: Options) -> HttpResponseBase:
@@ -133,12 +27,14 @@ def answer(request: HttpRequest, view: Responder, options: Options) -> HttpRespo
 
     This is the flow of every door.
     """
-    with reporting(request, http.operation(request)) as report:
+    operation = http.operation(request)
+    with reporting(request, operation) as report:
         try:
-            response = _replay_or_run(request, view, options, report)
+            claim = options.claim(request, operation)
+            response = _replay_or_run(request, view, options, claim, report)
         except IdempotencyError as error:
             report.outcome = error.outcome
-            response = problem = http.problem(request, error)
+            response = problem = problems.respond(request, error)
             if isinstance(error, RequestInProgress):
                 options.applied(request, problem)
         report.status_code = response.status_code
@@ -147,65 +43,103 @@ def answer(request: HttpRequest, view: Responder, options: Options) -> HttpRespo
 
 def is_atomic_request() -> bool:
     """Tell whether ``ATOMIC_REQUESTS`` holds for the database of the keys."""
-    return bool(connections[claims.database()].settings_dict["ATOMIC_REQUESTS"])
+    return bool(connections[database.alias()].settings_dict["ATOMIC_REQUESTS"])
 
 
 def _replay_or_run(
-    request: HttpRequest, view: Responder, options: Options, report: Report
+    request: HttpRequest,
+    view: Responder,
+    options: Options,
+    claim: claims.Claim,
+    report: Report,
 ) -> HttpResponseBase:
-    claim = options.claim(request)
     report.scope, report.key = claim.scope, claim.key
     wait = options.seconds_to_wait(request)
-    attempt = None
-    is_committing = False
+    run = None
     try:
-        with claims.attempt(claim, wait=wait, waiting=report.waiting) as attempt:
-            if isinstance(attempt, http.Answer):
-                report.outcome, report.first_trace = Outcome.REPLAYED, attempt.trace
-                return options.applied(request, http.replay(attempt))
-            request.idempotency = attempt  # type: ignore[attr-defined]
-            report.attempt = attempt.number
-            with report.viewing:
-                response = _rendered(view(request))
-            kept = http.capture(request, response) if options.keep(response) else None
-            if claims.is_rolled_back():
-                _refuse_success(response)
-            elif kept:
-                is_committing = True
-                claims.complete(attempt, kept)
-                report.outcome = Outcome.EXECUTED
-                return response
-            else:
-                claims.roll_back()
-        _roll_back_others()
-        error_name = f"HTTP {response.status_code}"
+        with claims.attempt(claim, wait=wait, waiting=report.waiting) as found:
+            if isinstance(found, answers.Answer):
+                report.outcome, report.first_trace = Outcome.REPLAYED, found.trace
+                return options.applied(request, answers.replay(found))
+            run = _Run(request, options, found, report)
+            run.call(view)
     except IdempotencyError:
         raise
     except Exception as error:
-        if not isinstance(attempt, claims.Attempt):
+        if run is None:
             raise
-        if is_committing and claims.was_committed(attempt):
-            report.outcome = Outcome.EXECUTED
-            raise  # a hook failed after the commit: the client sees its error, and then the answer
-        report.outcome = Outcome.FAILED
-        error_name = type(error).__qualname__
-        handled = _handled(request, error, attempt, options)
-        if handled is None:
-            raise
-        response = _rendered(handled)
-        kept = http.capture(request, response) if options.keep(response) else None
-    # Nothing of the view's work is left from here on.
-    if kept:
-        claims.keep(attempt, kept)
-        report.outcome = Outcome.EXECUTED
-    else:
-        claims.fail(attempt, error_name)
-    return response
+        run.recover(error)
+    return run.settle()
+
+
+@dataclass(slots=True)
+class _Run:
+    """One run of a view, and what has come of it so far."""
+
+    request: HttpRequest
+    options: Options
+    attempt: claims.Attempt
+    report: Report
+    response: HttpResponseBase = field(init=False)
+    kept: answers.Answer | None = None
+    """What is kept of the response."""
+    is_committed: bool = False
+    error_name: str = ""
+    """Why nothing was committed."""
+
+    def call(self, view: Responder) -> None:
+        """Call the view in the attempt's transaction, and commit both or roll back both."""
+        self.request.idempotency = self.attempt  # type: ignore[attr-defined]
+        self.report.attempt = self.attempt.number
+        with self.report.viewing:
+            response = _rendered(view(self.request))
+        self._take(response)
+        self.error_name = f"HTTP {response.status_code}"
+        if claims.is_rolled_back():
+            _refuse_success(response)
+        elif self.kept:
+            self.is_committed = True  # or else an exception comes
+            claims.complete(self.attempt, self.kept)
+        else:
+            claims.roll_back()
+
+    def recover(self, error: Exception) -> None:
+        """Take the answer for an exception out of the attempt.
+
+        Raises:
+            Exception: The same, where there is none.
+        """
+        if self.is_committed and claims.was_committed(self.attempt):
+            self.report.outcome = Outcome.EXECUTED
+            raise error  # of a hook after the commit: the client sees it, and then the answer
+        self.is_committed = False
+        self.error_name = type(error).__qualname__
+        response = _handled(self.request, error, self.attempt, self.options)
+        if response is None:
+            raise error
+        self._take(_rendered(response))
+
+    def settle(self) -> HttpResponseBase:
+        """Keep the answer of an attempt that was rolled back, or record why there is none."""
+        if not self.is_committed:
+            # Nothing of the view's work is left.
+            _roll_back_others()
+            if not self.kept:
+                claims.fail(self.attempt, self.error_name)
+                return self.response
+            claims.keep(self.attempt, self.kept)
+        self.report.outcome = Outcome.EXECUTED
+        return self.response
+
+    def _take(self, response: HttpResponseBase) -> None:
+        self.response = response
+        is_kept = self.options.keep(response)
+        self.kept = answers.capture(self.request, response) if is_kept else None
 
 
 def _roll_back_others() -> None:
     """Roll back with the attempt what ``ATOMIC_REQUESTS`` has opened on other databases."""
-    for alias in set(connections) - {claims.database()}:
+    for alias in set(connections) - {database.alias()}:
         connection = connections[alias]
         if connection.settings_dict["ATOMIC_REQUESTS"] and connection.in_atomic_block:
             connection.set_rollback(True)
@@ -243,6 +177,6 @@ def _handled(
     finally:
         if response is None:
             claims.fail(attempt, type(error).__qualname__)
-    if response is None and claims.is_conflict(error):
+    if response is None and database.is_conflict(error):
         raise TransactionConflict from error
     return response

@@ -1,46 +1,20 @@
-"""The rows: one idempotency key of one caller and the answer it stands for; and the purges."""
+"""The row: one idempotency key of one caller, and the answer it stands for; and its verbs."""
 
-import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any, ClassVar, Self
-from uuid import UUID
 
 from django.db import models, router
-from django.db.models import Case, ExpressionWrapper, F, Func, Q, Value, When
+from django.db.models import Case, ExpressionWrapper, F, Q, Value, When
 from django.db.models.expressions import RawSQL
-from django.db.models.functions import Cast, Length, Now
+from django.db.models.functions import Now
 from django.db.transaction import atomic
 from django.utils.translation import gettext_lazy as _
 
-from . import purges
-from .signals import Outcome
+from . import digests, purges
+from .records import OutcomeCount, Purge
 
-
-class DigestField(models.UUIDField):  # type: ignore[type-arg]  # not subscriptable at run time
-    """Primary key that follows from the row's scope and key, see `IdempotencyKey.digest`."""
-
-    def get_pk_value_on_save(self, instance: Any) -> UUID:
-        """Fill in the digest where ``save()`` and ``bulk_create()`` would fill in a default."""
-        return IdempotencyKey.digest(instance.scope, instance.key)
-
-    def deconstruct(self) -> tuple[str, str, Sequence[Any], dict[str, Any]]:
-        """Be a plain UUIDField to migrations: the column is no more than that."""
-        name, _path, args, kwargs = super().deconstruct()
-        return name, "django.db.models.UUIDField", args, kwargs
-
-
-def _digest_bytes(text: F | Func, count: int) -> Func:
-    encoded = Func(text, Value("UTF8"), function="convert_to")
-    first = Func(Func(encoded, function="sha256"), Value(1), Value(count), function="substr")
-    return Func(first, Value("hex"), function="encode")
-
-
-_PAIR = Func(Length("scope"), Value(":"), F("scope"), F("key"), function="concat")
-_HEX = Func(_digest_bytes(F("key"), 4), _digest_bytes(_PAIR, 12), function="concat")
-_DIGEST = Cast(_HEX, models.UUIDField())
-"""`IdempotencyKey.digest` as the database computes it, whatever its own encoding is."""
-
+__all__ = ["IdempotencyKey", "IdempotencyKeyQuerySet", "OutcomeCount", "Purge"]
 
 _IS_RUNNING = RawSQL(
     "idempotency_key.xmax = ANY (ARRAY("
@@ -66,9 +40,7 @@ class IdempotencyKeyQuerySet(models.QuerySet["IdempotencyKey"]):
 
     def with_key(self, key: str) -> Self:
         """Keep the rows with a key, whatever their scope; the primary key finds them."""
-        first = hashlib.sha256(key.encode()).digest()[:4]
-        ids = UUID(bytes=first + bytes(12)), UUID(bytes=first + b"\xff" * 12)
-        return self.filter(id__range=ids, key=key)
+        return self.filter(id__range=digests.span(key), key=key)
 
     def with_error(self) -> Self:
         """Keys with an attempt that ended with an error; a later one may have been answered."""
@@ -118,7 +90,7 @@ class IdempotencyKeyQuerySet(models.QuerySet["IdempotencyKey"]):
 
     def find(self, scope: str, key: str) -> "IdempotencyKey | None":
         """Give the key, with ``is_running``, from the database that writes; None if not there."""
-        row = self.primary().filter(pk=self.model.digest(scope, key), expires_at__gt=Now())
+        row = self.primary().filter(pk=digests.digest(scope, key), expires_at__gt=Now())
         return row.with_running().defer("headers", "body").first()
 
     def purge(
@@ -211,8 +183,8 @@ class IdempotencyKey(models.Model):
         A retry runs."""
 
     # Fixed-width columns come first: PostgreSQL then needs no padding between them.
-    id = DigestField(_("id"), primary_key=True, editable=False)
-    """Digest of scope and key, see `digest`."""
+    id = digests.DigestField(_("id"), primary_key=True, editable=False)
+    """See `digests.digest`."""
 
     created_at = models.DateTimeField(_("created"), db_default=Now())
     """When the key was first seen, or seen again after it had expired."""
@@ -283,7 +255,9 @@ class IdempotencyKey(models.Model):
         ]
         # What must never be, whoever writes: the claim's SQL, the ORM or a person at a prompt.
         constraints: ClassVar[list[models.BaseConstraint]] = [
-            models.CheckConstraint(name="idempotency_key_id_is_digest", condition=Q(id=_DIGEST)),
+            models.CheckConstraint(
+                name="idempotency_key_id_is_digest", condition=Q(id=digests.COMPUTED)
+            ),
             models.CheckConstraint(
                 name="idempotency_key_names",
                 condition=~Q(scope="") & Q(key__regex=r"^[ -~]+$"),
@@ -314,78 +288,3 @@ class IdempotencyKey(models.Model):
 
     def __str__(self) -> str:
         return f"{self.key} of {self.scope}"
-
-    @staticmethod
-    def digest(scope: str, key: str) -> UUID:
-        """Give the primary key for a scope and a key.
-
-        4 bytes of the key's SHA-256, and 12 of that of both: too many for two keys to meet by
-        chance or intent. The scope's length goes in front, so that no two pairs join to the same
-        text.
-        """
-        pair = f"{len(scope)}:{scope}{key}"
-        first, second = (hashlib.sha256(text.encode()).digest() for text in (key, pair))
-        return UUID(bytes=first[:4] + second[:12])
-
-
-class OutcomeCountQuerySet(models.QuerySet["OutcomeCount"]):
-    """The verb on counts."""
-
-    def trim(self) -> int:
-        """Delete the counts that no picture shows any more, and tell how many there were."""
-        deleted, _by_model = self.filter(hour__lt=Now() - OutcomeCount.KEPT).delete()
-        return deleted
-
-
-class OutcomeCount(models.Model):
-    """How many covered requests ended with one outcome in one hour, about; see `tally`."""
-
-    KEPT = timedelta(days=30)
-
-    pk = models.CompositePrimaryKey("hour", "outcome")
-
-    hour = models.DateTimeField(_("hour"))
-    """The hour's beginning, by the clocks of the processes that counted."""
-
-    count = models.PositiveBigIntegerField(_("count"))
-
-    outcome = models.CharField(_("outcome"), max_length=20, choices=Outcome)
-
-    objects = models.Manager.from_queryset(OutcomeCountQuerySet)()
-
-    class Meta:
-        db_table = "idempotency_outcome"
-        verbose_name = _("outcome count")
-        verbose_name_plural = _("outcome counts")
-
-    def __str__(self) -> str:
-        return f"{self.count} {self.outcome} in the hour from {self.hour:%Y-%m-%d %H:%M}"
-
-
-class Purge(models.Model):
-    """The record of one purge. Its own statements write it, and remove the oldest records."""
-
-    started_at = models.DateTimeField(_("started"), db_default=Now())
-
-    ended_at = models.DateTimeField(_("ended"), null=True, blank=True)
-    """NULL while it runs, and for ever if it was killed or lost its connection."""
-
-    rows = models.PositiveBigIntegerField(_("rows"), db_default=0)
-    """How many expired keys it deleted: committed with each batch, so true at any time."""
-
-    is_complete = models.BooleanField(_("complete"), db_default=False)
-    """Whether no expired key was left at its end."""
-
-    class Meta:
-        db_table = "idempotency_purge"
-        verbose_name = _("purge")
-        verbose_name_plural = _("purges")
-        constraints: ClassVar[list[models.BaseConstraint]] = [
-            models.CheckConstraint(
-                name="idempotency_purge_complete",
-                condition=Q(is_complete=False) | Q(ended_at__isnull=False),
-            ),
-        ]
-
-    def __str__(self) -> str:
-        return f"purge of {self.started_at}"

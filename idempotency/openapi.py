@@ -19,8 +19,8 @@ from drf_spectacular.plumbing import ComponentRegistry, ResolvedComponent, appen
 from drf_spectacular.settings import spectacular_settings
 
 from .drf import IdempotencyMixin, KeyStatusView
-from .flow import Options
 from .operations import Json, Operation
+from .options import Options
 
 
 class IdempotentView(ABC):  # noqa: B024  # its subclasses are virtual

@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import urljoin
 from uuid import NAMESPACE_URL, uuid5
 
-from . import conf, http
+from . import answers, conf, http, problems
 from .exceptions import (
     IdempotencyError,
     InvalidKey,
@@ -25,8 +25,8 @@ from .exceptions import (
     UnknownKey,
     UnscopedCaller,
 )
-from .flow import NOT_KEPT, Options
 from .models import IdempotencyKey
+from .options import NOT_KEPT, Options
 
 Json = dict[str, Any]
 
@@ -51,7 +51,7 @@ _PROBLEM: Json = {
 _STATUS: Json = {"type": "string", "enum": list(IdempotencyKey.Status.values)}
 
 _HEADERS: dict[str, Json] = {
-    http.REPLAYED_HEADER: {
+    answers.REPLAYED_HEADER: {
         "description": "On a retry only: this is the stored answer of the first request.",
         "schema": {"type": "string", "enum": ["true"]},
     },
@@ -114,7 +114,7 @@ class Operation:
 
     def _add_replays(self, options: Options) -> None:
         """Tell of which answers a retry may get the stored one."""
-        names = [http.REPLAYED_HEADER]
+        names = [answers.REPLAYED_HEADER]
         if conf.settings.MAX_WAIT:
             names.append("Preference-Applied")
         for code, response in self.spec["responses"].items():
@@ -144,7 +144,7 @@ class Operation:
             _add_headers(response, ["Retry-After"])
         if conf.settings.MAX_WAIT and any(isinstance(it, RequestInProgress) for it in errors):
             _add_headers(response, ["Preference-Applied"])
-        media = response.setdefault("content", {}).setdefault(http.PROBLEM_TYPE, {})
+        media = response.setdefault("content", {}).setdefault(problems.CONTENT_TYPE, {})
         problem, other = self.component("IdempotencyProblem", _PROBLEM), media.get("schema")
         media["schema"] = {"anyOf": [other, problem]} if other else problem
         if "example" in media:  # it would exclude examples
@@ -190,7 +190,7 @@ def _key_parameter(options: Options, name: str) -> Json:
             "Makes the request safe to retry: send a fresh unique value, such as a UUID, with "
             f"every new operation, and the same value again with every retry of it.\n\n{form}. "
             f"It expires {conf.in_words(options.life())} after it was first sent, and then counts "
-            f"as never seen. [More about keys]({http.policy_address()})"
+            f"as never seen. [More about keys]({problems.policy_address()})"
         ),
         "schema": key_schema(),
         "examples": examples,
@@ -222,11 +222,11 @@ def _add_headers(response: Json, names: Iterable[str]) -> None:
 
 
 def _example(error: IdempotencyError, path: str) -> Json:
-    address = urljoin("https://api.example.com", f"{http.policy_address()}#{error.slug}")
+    address = urljoin("https://api.example.com", f"{problems.policy_address()}#{error.slug}")
     instance = re.sub(r"{.*?}", "1", path)
     return {
         "summary": error.title,
-        "value": http.problem_document(error, address, instance),
+        "value": problems.document(error, address, instance),
     }
 
 

@@ -13,7 +13,7 @@ from django.db import connections, router
 from django.db.models import Model
 from django.db.models.functions import Now
 
-from . import claims, conf
+from . import conf, database
 from .models import IdempotencyKey, Purge
 from .purges import OVERDUE, TASK
 
@@ -31,7 +31,7 @@ _TRANSACTION = "transaction_timeout"
 
 def check_server(*, databases: Collection[str] | None, **_kwargs: Any) -> list[CheckMessage]:
     """Say what of the keys' server would fail or hurt, where it is one of ``databases``."""
-    alias = claims.database()
+    alias = database.alias()
     if alias not in (databases or ()) or connections[alias].vendor != "postgresql":
         return []
     with connections[alias].cursor() as cursor:
@@ -85,7 +85,7 @@ def check_purge(databases: Collection[str] | None = None, **_kwargs: Any) -> lis
 
     They look into the database, so only ``check --database`` and ``migrate`` ask for them.
     """
-    alias = claims.database()
+    alias = database.alias()
     if not databases or not _is_migrated(alias, databases, IdempotencyKey, Purge):
         return []
     lag = IdempotencyKey.objects.using(alias).purge_lag()

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from django.db import connections
 
-from . import claims, statements
+from . import database, statements
 from .signals import Outcome
 
 logger = logging.getLogger("idempotency")
@@ -51,7 +51,7 @@ class Tally:
 
     def count(self, outcome: Outcome, **_told: Any) -> None:
         """Count one request, as told by the signal ``answered``."""
-        alias = claims.database()
+        alias = database.alias()
         connection = connections[alias]
         if connection.in_atomic_block:
             return  # of a TestCase, which would take it back

@@ -9,7 +9,7 @@ from typing import Any
 from django.core.checks import CheckMessage, Error, Warning  # noqa: A004  # Django's name for it
 from django.urls import NoReverseMatch, reverse
 
-from . import claims, views
+from . import database, views
 from .checks import expires_too_soon
 from .doors import Way, opens_transaction, project_views, ways
 from .flow import is_atomic_request
@@ -44,7 +44,7 @@ def _policy_problems() -> Iterator[CheckMessage]:
 
 def _transaction(view: Any, way: Way) -> Iterator[CheckMessage]:
     """``idempotency.E006``: the door is inside a transaction that it did not open."""
-    alias = claims.database()
+    alias = database.alias()
     door, *more = way.doors
     if more:
         mend = "Another @idempotent is around it. Keep one of them."

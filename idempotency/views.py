@@ -8,7 +8,7 @@ from django.template import TemplateDoesNotExist
 from django.utils.cache import add_never_cache_headers
 from django.views.decorators.http import require_safe
 
-from . import conf, http
+from . import conf, http, problems
 from .exceptions import IdempotencyError, UnknownKey
 from .models import IdempotencyKey
 
@@ -28,7 +28,7 @@ def key_status(request: HttpRequest, key: str, scope: conf.Resolver | None = Non
         if found is None:
             raise UnknownKey
     except IdempotencyError as error:
-        return http.problem(request, error)
+        return problems.respond(request, error)
     response = JsonResponse(
         {
             "key": found.key,
@@ -61,6 +61,6 @@ def policy(request: HttpRequest) -> HttpResponse:
             f"{context['lifetime']} after it was first sent, unless its operation's documentation "
             "says otherwise."
         )
-        problems = (f"{it.slug} ({it.status})\n{it.detail}" for it in context["problems"])
-        text = "\n\n".join([rules, *problems])
+        paragraphs = (f"{it.slug} ({it.status})\n{it.detail}" for it in context["problems"])
+        text = "\n\n".join([rules, *paragraphs])
         return HttpResponse(text, content_type="text/plain; charset=utf-8")

@@ -18,7 +18,7 @@ import httpx
 from django.db import connection, connections, transaction
 from psycopg.conninfo import make_conninfo
 
-from idempotency.models import IdempotencyKey
+from idempotency.digests import digest
 
 T = TypeVar("T")
 
@@ -99,10 +99,7 @@ def put_expired(*keys: str, ago: str = "1 hour") -> None:
             " operation, fingerprint, last_error) SELECT %s, expiry - interval '1 day', expiry, 1,"
             " 'in_progress', 'user:1', %s, 'POST work/', '1', ''"
             " FROM (SELECT now() - %s::interval + %s * interval '1 microsecond') AS row (expiry)",
-            [
-                (IdempotencyKey.digest("user:1", key), key, ago, number)
-                for number, key in enumerate(keys)
-            ],
+            [(digest("user:1", key), key, ago, number) for number, key in enumerate(keys)],
         )
 
 

@@ -23,7 +23,8 @@ from test_claims import abandon, claim, row, succeed
 from idempotency import claims, exceptions, purges
 from idempotency.admin import activity, changelist, display
 from idempotency.admin.dashboard import Dashboard
-from idempotency.http import Answer
+from idempotency.answers import Answer
+from idempotency.digests import digest
 from idempotency.models import IdempotencyKey, OutcomeCount, Purge
 from idempotency.signals import Outcome
 
@@ -482,7 +483,7 @@ def test_a_window_of_failed_or_expired_keys_is_one_of_its_own(
         ("tenant:x/user:1 with:colons and spaces", ["tenant:x/user:1"]),
         ("tenant:x/user:1:with:colons and spaces", ["tenant:x/user:1"]),
         ("tenant:x/user:1", ["tenant:x/user:1"]),
-        (str(IdempotencyKey.digest("b", "key-1")), ["b"]),
+        (str(digest("b", "key-1")), ["b"]),
         ("key", []),
         ("a:key-2", []),
         ("\0", ["a", "b", "tenant:x/user:1"]),

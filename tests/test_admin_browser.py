@@ -16,7 +16,7 @@ from test_claims import abandon, claim, succeed
 
 from idempotency import claims
 from idempotency.admin.dashboard import SERIES
-from idempotency.http import Answer
+from idempotency.answers import Answer
 from idempotency.models import IdempotencyKey, OutcomeCount
 from idempotency.signals import Outcome
 from testproject.shop.models import Account

@@ -32,11 +32,13 @@ LEVELS = [
     {"display"},
     {"operations", "async_views"},
     {"flow"},
+    {"options"},
     {"claims", "activity"},
+    {"database"},
     {"models"},
-    {"purges"},
+    {"purges", "records", "digests"},
     {"statements"},
-    {"http", "fingerprints", "preview"},
+    {"http", "answers", "problems", "fingerprints", "preview"},
     {"forms"},
     {"exceptions", "conf"},
     {"signals"},
@@ -82,6 +84,8 @@ def imports(path: Path) -> set[str]:
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module == PACKAGE.name:
+            found |= {f".{alias.name}" for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and not node.level:
             found.add(node.module or "")
         elif isinstance(node, ast.ImportFrom) and node.module:

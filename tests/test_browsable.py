@@ -22,7 +22,7 @@ from support import elsewhere
 
 from idempotency.browsable import KeyFieldRenderer
 from idempotency.drf import IdempotencyMixin
-from idempotency.flow import Options
+from idempotency.options import Options
 from testproject.shop.models import Account, Payment
 from testproject.shop.seed import ALICE
 

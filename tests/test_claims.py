@@ -13,8 +13,8 @@ from django.http import HttpResponse
 from django.test.utils import CaptureQueriesContext
 from support import eventually, threads, unreachable_database, waiting_for_a_lock
 
-from idempotency import claims, exceptions
-from idempotency.http import Answer
+from idempotency import claims, database, exceptions
+from idempotency.answers import Answer
 from idempotency.models import IdempotencyKey
 from testproject.shop.models import Account
 
@@ -491,9 +491,9 @@ def terminate_those_who_wait() -> None:
 @pytest.mark.usefixtures("committed")
 def test_a_conflict_at_the_row_is_somebody_elses_attempt() -> None:
     """Under higher isolation PostgreSQL reports a race for the row as a serialization failure."""
-    with pytest.raises(exceptions.RequestInProgress), claims._reachable(), transaction.atomic():
+    with pytest.raises(exceptions.RequestInProgress), database.reachable(), transaction.atomic():
         raise_sqlstate("40001")
-    with pytest.raises(exceptions.StoreUnavailable), claims._reachable(), transaction.atomic():
+    with pytest.raises(exceptions.StoreUnavailable), database.reachable(), transaction.atomic():
         raise_sqlstate("57P01")
 
 

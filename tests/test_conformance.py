@@ -31,7 +31,7 @@ from support import (
 )
 from test_decorators import created, problem, row, write
 
-from idempotency import conf, http
+from idempotency import conf, problems
 from idempotency.exceptions import IdempotencyError, KeyReused
 from idempotency.models import IdempotencyKey
 from testproject.shop.models import Account, Payment
@@ -613,7 +613,7 @@ def test_a_problem_has_the_standard_members(kind: type[IdempotencyError]) -> Non
     """RFC 9457, 3.1: type, title, status, detail and instance, each of the right kind."""
     request = RequestFactory().post("/caf%C3%A9/")
 
-    response = http.problem(request, kind())
+    response = problems.respond(request, kind())
 
     assert response.headers["Content-Type"] == "application/problem+json"
     document = json.loads(response.content)
@@ -629,7 +629,7 @@ def test_a_problem_has_the_standard_members(kind: type[IdempotencyError]) -> Non
 @pytest.mark.parametrize("kind", PROBLEMS, ids=lambda kind: kind.slug)
 def test_a_problem_type_is_absolute_and_resolves(kind: type[IdempotencyError]) -> None:
     """RFC 9457, 3.1.1: a type is an absolute URI; dereferenced, it tells people about itself."""
-    uri = http.problem_type(RequestFactory().get("/"), kind.slug)
+    uri = problems.type_uri(RequestFactory().get("/"), kind.slug)
 
     parts = urlsplit(uri)
     assert (parts.scheme, parts.netloc) == ("http", "testserver")
@@ -640,7 +640,7 @@ def test_a_problem_type_without_a_page_is_the_drafts(settings: Any) -> None:
     """RFC 9457, 3.1.1: where the project serves no policy, a type still leads to documentation."""
     settings.ROOT_URLCONF = "test_conformance"
 
-    uri = http.problem_type(RequestFactory().get("/"), "key-reused")
+    uri = problems.type_uri(RequestFactory().get("/"), "key-reused")
 
     assert uri.startswith(
         "https://datatracker.ietf.org/doc/html/draft-ietf-httpapi-idempotency-key"
@@ -734,7 +734,7 @@ def test_how_a_preference_was_met_is_told(
 @pytest.mark.parametrize("kind", PROBLEMS, ids=lambda kind: kind.slug)
 def test_retry_after_stands_where_a_retry_helps(kind: type[IdempotencyError]) -> None:
     """RFC 9110, 10.2.3: whole seconds, on every 503 and on a conflict that passes; nowhere else."""
-    response = http.problem(RequestFactory().post("/"), kind())
+    response = problems.respond(RequestFactory().post("/"), kind())
 
     passes = kind.status == 503 or kind.slug == "request-in-progress"
     assert (re.fullmatch(r"[1-9][0-9]*", response.headers.get("Retry-After", "")) is not None) == (

@@ -35,8 +35,8 @@ from hypothesis import strategies as st
 from support import unreachable_database
 
 from idempotency.decorators import idempotent
-from idempotency.flow import NOT_KEPT
 from idempotency.models import IdempotencyKey
+from idempotency.options import NOT_KEPT
 from testproject.shop.models import Account, Payment
 from testproject.shop.seed import ALICE, BOB, seed
 

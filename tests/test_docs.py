@@ -9,7 +9,7 @@ from django.http import HttpRequest
 from support import CHECKOUT
 
 import idempotency
-from idempotency import conf, exceptions, flow, logs, signals
+from idempotency import conf, exceptions, logs, options, signals
 from idempotency.signals import Outcome
 
 DOCS = CHECKOUT / "docs"
@@ -39,7 +39,7 @@ def test_every_setting_is_documented_with_its_default() -> None:
 
 def test_every_argument_of_the_decorator_is_documented() -> None:
     """And none that does not exist."""
-    assert headings("decorator.md") == set(flow.Options.__dataclass_fields__)
+    assert headings("decorator.md") == set(options.Options.__dataclass_fields__)
 
 
 def test_every_problem_is_documented() -> None:

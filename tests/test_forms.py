@@ -31,8 +31,8 @@ from test_decorators import atomic_requests, created, problem, write
 
 from idempotency.decorators import idempotent
 from idempotency.drf import IdempotencyMixin
-from idempotency.flow import Options
 from idempotency.models import IdempotencyKey
+from idempotency.options import Options
 from testproject.shop.models import Account, Payment
 from testproject.shop.seed import ALICE, BOB
 

@@ -17,7 +17,7 @@ from django.utils.functional import SimpleLazyObject
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from idempotency import exceptions, http
+from idempotency import answers, exceptions, http, problems
 from testproject.shop.models import Account
 
 PRINTABLE = "".join(map(chr, range(0x20, 0x7F)))
@@ -253,7 +253,7 @@ def test_what_is_captured_is_what_is_replayed() -> None:
     response = HttpResponse(b"\x00\xff", status=299, headers={"X-B": "2", "Content-Type": "a/b"})
     response["X-A"] = "1"
 
-    replayed = http.replay(http.capture(RequestFactory().post("/"), response))
+    replayed = answers.replay(answers.capture(RequestFactory().post("/"), response))
 
     assert (replayed.status_code, replayed.content) == (299, b"\x00\xff")
     assert list(replayed.items()) == [
@@ -267,7 +267,7 @@ def test_what_is_captured_is_what_is_replayed() -> None:
 def test_an_answer_without_a_body_cannot_be_replayed() -> None:
     """It says so instead of making something up."""
     with pytest.raises(exceptions.ResponseNotKept):
-        http.replay(http.Answer(201, (), None))
+        answers.replay(answers.Answer(201, (), None))
 
 
 def test_an_announced_length_over_the_limit_is_not_read(settings: Any) -> None:
@@ -283,7 +283,7 @@ def test_an_announced_length_over_the_limit_is_not_read(settings: Any) -> None:
             raise AssertionError
 
     unreadable = Unreadable(headers={"Content-Length": "11"})
-    assert http.capture(RequestFactory().post("/"), unreadable).body is None
+    assert answers.capture(RequestFactory().post("/"), unreadable).body is None
 
 
 def test_the_operation_has_nothing_of_the_path() -> None:
@@ -341,7 +341,7 @@ def test_problem_types_are_absolute_and_resolve(client: Any) -> None:
     assert page.status_code == 200
 
     for error in all_errors():
-        uri = http.problem_type(RequestFactory().get("/"), error.slug)
+        uri = problems.type_uri(RequestFactory().get("/"), error.slug)
         assert uri == f"http://testserver/idempotency/policy/#{error.slug}"
         assert f'id="{error.slug}"' in page.content.decode()
 
@@ -350,7 +350,7 @@ def test_an_accept_header_that_makes_no_sense_gets_the_document() -> None:
     """Whatever is sent, the problem is told."""
     request = RequestFactory().post("/", headers={"Accept": "text/html;q*=foo''%41"})
 
-    response = http.problem(request, exceptions.MissingKey())
+    response = problems.respond(request, exceptions.MissingKey())
 
     assert response.headers["Content-Type"] == "application/problem+json"
 
@@ -359,7 +359,7 @@ def test_the_instance_is_a_uri_reference() -> None:
     """RFC 9457, section 3.1.5: so the path is escaped again."""
     request = RequestFactory().post("/caf%C3%A9%20x%3Fa%23b/")
 
-    document = json.loads(http.problem(request, exceptions.MissingKey()).content)
+    document = json.loads(problems.respond(request, exceptions.MissingKey()).content)
 
     assert document["instance"] == "/caf%C3%A9%20x%3Fa%23b/"
 

@@ -20,7 +20,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from hypothesis.stateful import run_state_machine_as_test as run
 
 from idempotency import claims, exceptions
-from idempotency.http import Answer
+from idempotency.answers import Answer
 from idempotency.models import IdempotencyKey
 from testproject.shop.models import Account, Payment
 from testproject.shop.seed import seed

@@ -22,7 +22,7 @@ from support import (
 )
 from test_claims import ANSWER, claim, row, succeed
 
-from idempotency import claims, exceptions, purges, statements
+from idempotency import claims, database, exceptions, purges, statements
 from idempotency.models import IdempotencyKey, Purge
 from idempotency.purges import Purged
 
@@ -398,7 +398,7 @@ def claim_once(key: str) -> bool:
     except exceptions.RequestInProgress:
         return False
     except OperationalError as error:
-        if not claims.is_conflict(error):
+        if not database.is_conflict(error):
             raise
         return False
     return True

@@ -12,7 +12,8 @@ from django.utils import timezone
 
 from benchmarks.rows import Rows
 from idempotency import claims
-from idempotency.http import Answer
+from idempotency.answers import Answer
+from idempotency.digests import digest
 from idempotency.models import IdempotencyKey, IdempotencyKeyQuerySet
 
 
@@ -79,7 +80,7 @@ def test_the_keys_of_a_scope_come_through_an_index(rows: Rows) -> None:
 def test_a_key_of_a_scope_is_one_look_up(rows: Rows) -> None:
     """By the primary key, which is their digest."""
     scope, key = rows.names(4711)
-    found = IdempotencyKey.objects.filter(pk=IdempotencyKey.digest(scope, key))
+    found = IdempotencyKey.objects.filter(pk=digest(scope, key))
 
     assert indexes(found) == {"idempotency_key_pkey"}
     assert found.get().key == key

@@ -8,7 +8,7 @@ import os
 
 from django.db import connection
 
-from idempotency import claims, http, statements
+from idempotency import answers, claims, http, statements
 from testproject.wsgi import application
 
 __all__ = ["application"]
@@ -25,7 +25,7 @@ def _skip_the_lock() -> None:
 def _save_outside() -> None:
     complete = claims.complete
 
-    def commit_first(attempt: claims.Attempt, answer: http.Answer) -> None:
+    def commit_first(attempt: claims.Attempt, answer: answers.Answer) -> None:
         with connection.cursor() as cursor:
             cursor.execute("COMMIT")
         complete(attempt, answer)

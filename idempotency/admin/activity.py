@@ -5,12 +5,9 @@ The statistics of other database users are NULL to one without the right of ``pg
 
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
 from uuid import UUID
 
-from django.db import connections
-
-from idempotency.models import IdempotencyKey
+from idempotency import database
 
 _HOLDER = """
     SELECT locks.pid, activity.application_name, host(activity.client_addr), activity.state,
@@ -74,24 +71,17 @@ class Running:
 
 def holder(pk: UUID) -> Holder | None:
     """Tell who holds the row of a key; None where nobody does."""
-    row = _fetch(_HOLDER, (pk,))
+    row = database.fetch(_HOLDER, (pk,))
     return Holder(*row) if row else None
 
 
 def running() -> Running:
     """Count the requests that run now. A batch of the purge counts as one while it lasts."""
-    row = _fetch(_RUNNING) or (0, None)
+    row = database.fetch(_RUNNING) or (0, None)
     return Running(*row)
 
 
 def estimated_rows() -> int | None:
     """Give PostgreSQL's own estimate of the number of rows; None before its first statistics."""
-    (rows,) = _fetch(_ESTIMATE) or (None,)
+    (rows,) = database.fetch(_ESTIMATE) or (None,)
     return None if rows is None else round(rows)
-
-
-def _fetch(sql: str, values: tuple[Any, ...] = ()) -> tuple[Any, ...] | None:
-    with connections[IdempotencyKey.objects.primary().db].cursor() as cursor:
-        cursor.execute(sql, values)
-        row: tuple[Any, ...] | None = cursor.fetchone()
-        return row

@@ -24,6 +24,7 @@ from django.http import HttpRequest
 from django.utils.functional import cached_property
 from django.utils.translation import gettext_lazy as _
 
+from idempotency.digests import digest
 from idempotency.models import IdempotencyKey, IdempotencyKeyQuerySet
 
 WINDOW = 10_000
@@ -177,7 +178,7 @@ def search(keys: IdempotencyKeyQuerySet, text: str) -> IdempotencyKeyQuerySet:
     both, so every place where the text can be divided is tried: each is one look into an index.
     """
     ids = {
-        IdempotencyKey.digest(text[:place], text[place + 1 :])
+        digest(text[:place], text[place + 1 :])
         for place, character in enumerate(text[:_LONGEST])
         if character in _SEPARATORS
     }

@@ -15,7 +15,7 @@ from django.utils.functional import cached_property
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from idempotency.claims import database
+from idempotency import database
 from idempotency.models import IdempotencyKey, OutcomeCount, Purge
 from idempotency.purges import OVERDUE
 from idempotency.signals import Outcome
@@ -132,7 +132,10 @@ class Dashboard:
     def latest_purge(self) -> LatestPurge | None:
         """The purge that was started last; None if there never was one."""
         purge: Any = (
-            Purge.objects.using(database()).annotate(now=Now()).order_by("-started_at").first()
+            Purge.objects.using(database.alias())
+            .annotate(now=Now())
+            .order_by("-started_at")
+            .first()
         )
         if purge is None:
             return None
@@ -150,7 +153,7 @@ class Dashboard:
         """The columns of the picture, the current hour being the last."""
         now = timezone.now().replace(minute=0, second=0, microsecond=0)
         begins = [now - timedelta(hours=ago) for ago in reversed(range(_HOURS))]
-        rows = OutcomeCount.objects.using(database()).filter(hour__gte=begins[0])
+        rows = OutcomeCount.objects.using(database.alias()).filter(hour__gte=begins[0])
         found = {(row.hour, row.outcome): row.count for row in rows}
         counts = [
             [

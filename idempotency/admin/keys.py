@@ -21,7 +21,7 @@ from django.urls import URLPattern, path
 from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
-from idempotency.claims import database
+from idempotency import database
 from idempotency.models import IdempotencyKey, IdempotencyKeyQuerySet
 
 from . import changelist, dashboard, display, export
@@ -210,7 +210,7 @@ class IdempotencyKeyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # not at
     def _evict(self, request: HttpRequest, keys: Keys, seen: Collection[str]) -> None:
         """Evict those keys that are still as they were shown, and say what became of all."""
         unchanged = [key for key in keys if display.version(key) in seen]
-        with atomic(using=database()):
+        with atomic(using=database.alias()):
             evicted = IdempotencyKey.objects.filter(_any_of(unchanged)).evict()
             for key in evicted:
                 self._log_eviction(request, key)

@@ -12,7 +12,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError, InterfaceError, connections
 
-from idempotency.claims import database
+from idempotency import database
 from idempotency.models import IdempotencyKey, IdempotencyKeyQuerySet
 from idempotency.purges import BATCH_SIZE, OVERDUE
 
@@ -47,7 +47,7 @@ class Command(BaseCommand):
 
     def handle(self, *_args: Any, **options: Any) -> None:
         """Purge, or count."""
-        alias = options["database"] or database()
+        alias = options["database"] or database.alias()
         _refuse_others_than_postgresql(alias)
         keys = IdempotencyKey.objects.using(alias)
         self._deleted = 0

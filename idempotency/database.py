@@ -1,0 +1,50 @@
+"""The database that keeps the keys: its alias, one statement to it, and what its errors mean."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from django.db import InterfaceError, InternalError, OperationalError, connections, router
+
+from .exceptions import RequestInProgress, StoreUnavailable
+from .models import IdempotencyKey
+
+_CONFLICT = {"40001", "40P01"}
+_READ_ONLY = "25006"
+"""SQLSTATEs: serialization failure and deadlock; what a server says that is a standby now."""
+
+
+def alias() -> str:
+    """Give the alias of the database that keeps the keys, and so the business data."""
+    return router.db_for_write(IdempotencyKey)
+
+
+@contextmanager
+def reachable() -> Iterator[None]:
+    """Put what PostgreSQL says of one of our statements into the words of the contract."""
+    try:
+        yield
+    except (OperationalError, InterfaceError, InternalError) as error:
+        if isinstance(error, InternalError) and sqlstate(error) != _READ_ONLY:
+            raise
+        if is_conflict(error):  # under higher isolation: somebody else was at this very row
+            raise RequestInProgress from error
+        raise StoreUnavailable from error
+
+
+def fetch(sql: str, values: tuple[Any, ...] = ()) -> tuple[Any, ...] | None:
+    """Run one statement, and give its first row; None where it has none."""
+    with connections[alias()].cursor() as cursor:
+        cursor.execute(sql, values)
+        row: tuple[Any, ...] | None = cursor.fetchone()
+        return row
+
+
+def sqlstate(error: BaseException) -> str | None:
+    """Give PostgreSQL's own code for what Django raised; None where it has none."""
+    return getattr(error.__cause__, "sqlstate", None)
+
+
+def is_conflict(error: BaseException) -> bool:
+    """Tell whether PostgreSQL gave up one transaction for another: deadlock, or serialization."""
+    return sqlstate(error) in _CONFLICT
