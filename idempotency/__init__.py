@@ -14,10 +14,12 @@ A first request takes nine steps; ``flow.py`` reads in their order:
 
 1.  Parse the key, out of the header or a form's field (``http.py``, ``forms.py``).
 2.  Find the caller's scope and the request's fingerprint (``http.py``, ``fingerprints.py``).
-3.  Claim: insert the row and commit it by itself (``claims.py``, from here to the end).
-4.  A completed row is replayed; another fingerprint is refused with 422.
-5.  Open the business transaction and lock the row; whoever finds it locked answers 409.
-6.  The lock comes with a look at the row: it must still be this attempt's.
+3.  Look for the row: a completed one is replayed, another fingerprint is refused with 422
+    (``claims.py``, from here to the end).
+4.  Claim a key that nobody has: insert its row and commit it by itself;
+5.  in the same round trip begin the business transaction and lock the row. Whoever finds it locked
+    answers 409.
+6.  What the row says under the lock counts: it may have been answered since step 3.
 7.  Run the view and render its response.
 8.  Save the answer in the row;
 9.  and, in the same round trip, COMMIT: effects and answer together.

@@ -21,6 +21,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
+from itertools import count
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -95,17 +96,25 @@ class Attempt:
 
 
 class _Standing(NamedTuple):
-    """The row after a claim, in the order of ``statements.CLAIM``'s columns."""
+    """What a look at the row tells, in the order of ``statements.READ``'s columns."""
 
-    is_new: bool
-    created_at: str
     is_expired: bool
-    fingerprint: bytes | None
-    status: str | None
+    fingerprint: bytes
+    status: str
     status_code: int | None
     headers: str | None
     body: bytes | None
-    trace: bytes | None
+    trace: bytes
+
+
+class _Locked(NamedTuple):
+    """The row under our lock, in the order of ``statements.LOCK``'s columns."""
+
+    created_at: str
+    attempts: int
+    status: str
+    fingerprint: bytes
+    is_expired: bool
 
 
 @contextmanager
@@ -131,23 +140,22 @@ def attempt(
     _refuse_open_transaction()
     deadline = time.monotonic() + wait
     waiting = waiting or Stopwatch()
-    while True:
-        standing: _Standing | None = _insert_or_read(claim)
-        if standing and standing.is_expired:
-            standing = _take_over(claim)
-        if standing:
-            if not standing.is_new and standing.fingerprint not in claim.fingerprints:
+    for look in count():
+        standing = _read(claim)
+        if standing and not standing.is_expired:
+            if standing.fingerprint not in claim.fingerprints:
                 raise KeyReused
             if standing.status == IdempotencyKey.Status.COMPLETED:
                 yield _answer(standing)
                 return
-            with atomic(database.alias(), durable=True):
-                locked = _lock(claim, standing)
-                if isinstance(locked, Attempt):
-                    yield locked
-                    return
-            if locked == IdempotencyKey.Status.COMPLETED:
-                continue  # somebody was faster between our claim and our lock
+        with atomic(database.alias(), durable=True):
+            is_held, mine = _lock(claim, standing)
+            if mine:
+                yield mine
+                return
+            roll_back()
+        if not is_held or (standing is None and not look):
+            continue  # somebody was faster between our look and our lock: look at what he has done
         if time.monotonic() >= deadline:
             raise RequestInProgress
         with waiting:
@@ -163,13 +171,9 @@ def complete(attempt: Attempt, answer: Answer) -> None:
     Raises:
         TransactionManagementError: The transaction is not the attempt's any more.
     """
-    connection: Any = connections[database.alias()]
-    sql = statements.COMPLETE
-    if not connection.savepoint_ids and not connection.features.uses_server_side_binding:
-        # One round trip for both. Django's own COMMIT then finds nothing to do, and sends nothing.
-        sql += "; COMMIT"
     try:
-        database.fetch(sql, _saved(attempt, answer))
+        # Django's own COMMIT then finds nothing to do, and sends nothing.
+        database.fetch_each((statements.COMPLETE, _saved(attempt, answer)), *_commit("COMMIT"))
     except DataError as error:
         if database.sqlstate(error) != _DIVISION_BY_ZERO:
             raise
@@ -239,41 +243,46 @@ def _refuse_open_transaction() -> None:
     )
 
 
-def _insert_or_read(claim: Claim) -> _Standing:
-    values = (claim.ttl, claim.scope, claim.key, claim.operation, claim.fingerprints[0])
-    # Twice: what was inserted or removed under the eyes of the first can be read or inserted now.
-    for _ in range(2):
-        with suppress(RequestInProgress), database.reachable():
-            row = database.fetch(statements.CLAIM, (claim.id, *values, claim.id))
-            if row:
-                return _Standing(*row)
-    raise RequestInProgress
+def _read(claim: Claim) -> _Standing | None:
+    with database.reachable():
+        row = database.fetch(statements.READ, (claim.id,))
+    return _Standing(*row) if row else None
 
 
-def _take_over(claim: Claim) -> _Standing | None:
-    """Start a new life of an expired key; None where somebody holds its row or was faster."""
-    values = (claim.ttl, claim.operation, claim.fingerprints[0], claim.id)
-    with suppress(RequestInProgress), database.reachable():
-        row = database.fetch(statements.TAKE_OVER, values)
-        return _Standing(*row) if row else None
-    return None
+def _lock(claim: Claim, standing: _Standing | None) -> tuple[bool, Attempt | None]:
+    """Claim the key if it is nobody's, and lock its row: all in one round trip.
 
-
-def _lock(claim: Claim, standing: _Standing) -> Attempt | str | None:
-    """Lock the row for an attempt; give its status if that is completed, None if it is held."""
-    row = None
+    Returns:
+        Whether somebody else holds the row, and the attempt, if it is ours. Else somebody was
+        faster, and has answered the request or used the key for another.
+    """
+    begin: list[database.Statement] = []
+    if standing and standing.is_expired:
+        values: tuple[Any, ...] = (claim.ttl, claim.operation, claim.fingerprints[0], claim.id)
+        begin.append((statements.TAKE_OVER, values))
+    if not standing or standing.is_expired:  # a purge may be deleting it
+        values = (claim.ttl, claim.scope, claim.key, claim.operation, claim.fingerprints[0])
+        begin.append((statements.CLAIM, (claim.id, *values)))
+    commit = _commit(statements.COMMIT_CLAIM) if begin else []
     try:
         with database.reachable():
-            row = database.fetch(statements.LOCK, (claim.id, standing.created_at))
+            rows = database.fetch_each(*begin, *commit, (statements.LOCK, (claim.id,)))
     except RequestInProgress:
-        roll_back()
-    if row is None:
-        return None
-    recorded, status = row
-    if status != IdempotencyKey.Status.IN_PROGRESS:
-        return str(status)
-    number = 1 if standing.is_new and recorded == 1 else recorded + 1
-    return Attempt(claim.id, claim.scope, claim.key, number, standing.created_at, recorded)
+        return True, None
+    if rows[-1] is None:
+        return True, None
+    is_new, row = any(rows[: len(begin)]), _Locked(*rows[-1])
+    if row.status != IdempotencyKey.Status.IN_PROGRESS or row.fingerprint not in claim.fingerprints:
+        return False, None
+    if row.is_expired and not is_new:
+        return False, None
+    number = 1 if is_new and row.attempts == 1 else row.attempts + 1
+    return False, Attempt(claim.id, claim.scope, claim.key, number, row.created_at, row.attempts)
+
+
+def _commit(sql: str) -> list[database.Statement]:
+    """Give what commits together with the statements before it; nothing in a TestCase."""
+    return [] if connections[database.alias()].savepoint_ids else [(sql, ())]
 
 
 def _wait_for_holder(claim: Claim, seconds: float) -> bool:
@@ -292,7 +301,7 @@ def _wait_for_holder(claim: Claim, seconds: float) -> bool:
 def _answer(standing: _Standing) -> Answer:
     headers = json.loads(standing.headers or "[]")
     pairs = tuple((name, value) for name, value in headers)
-    return Answer(standing.status_code or 0, pairs, standing.body, standing.trace or b"")
+    return Answer(standing.status_code or 0, pairs, standing.body, standing.trace)
 
 
 def _saved(attempt: Attempt, answer: Answer) -> tuple[Any, ...]:

@@ -13,7 +13,7 @@ from django.http import HttpResponse
 from django.test.utils import CaptureQueriesContext
 from support import eventually, threads, unreachable_database, waiting_for_a_lock
 
-from idempotency import claims, database, exceptions
+from idempotency import claims, database, exceptions, statements
 from idempotency.answers import Answer
 from idempotency.models import IdempotencyKey
 from testproject.shop.models import Account
@@ -116,7 +116,7 @@ def test_the_answer_travels_with_the_commit() -> None:
 
 
 @pytest.mark.usefixtures("committed")
-def test_the_commit_stays_djangos_where_binding_is_the_servers(
+def test_statements_go_one_by_one_where_binding_is_the_servers(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A statement with parameters of the protocol's own cannot bring another one along."""
@@ -124,16 +124,25 @@ def test_the_commit_stays_djangos_where_binding_is_the_servers(
     options = connection.settings_dict["OPTIONS"] | {"server_side_binding": True}
     monkeypatch.setitem(connection.settings_dict, "OPTIONS", options)
 
+    def answered() -> list[str]:
+        with CaptureQueriesContext(connection) as queries:
+            succeed(mine)
+        return words(queries)
+
     with threads() as start:
-
-        def answered() -> None:
-            with claims.attempt(mine) as attempt:
-                assert isinstance(attempt, claims.Attempt)
-                claims.complete(attempt, ANSWER)
-                assert start(row, mine).result().status == "in_progress"
-
-        start(answered).result()
+        assert start(answered).result() == [
+            *("SELECT", "BEGIN", "INSERT", "COMMIT AND CHAIN", "SELECT", "WITH", "COMMIT", "COMMIT")
+        ]
     assert row(mine).status == "completed"
+
+
+def words(queries: CaptureQueriesContext) -> list[str]:
+    """Give what was sent: each message's statements by their first words."""
+    sent = [[sql.split() for sql in query["sql"].split(";")] for query in queries]
+    return [
+        "; ".join(" ".join(sql) if sql[0] == "COMMIT" else sql[0] for sql in message)
+        for message in sent
+    ]
 
 
 @pytest.mark.usefixtures("committed")
@@ -154,21 +163,26 @@ def test_the_claim_waits_for_no_fsync() -> None:
 
 @pytest.mark.usefixtures("committed")
 def test_the_statements_of_each_outcome(make_function_door: MakeDoor) -> None:
-    """Three statements are added to a first request; a replay is one; a conflict is two."""
-    door = make_function_door(lambda request: HttpResponse(), scope=lambda request: "partner:1")
+    """Two messages are added to a first request, and a third takes COMMIT's place; a replay is one.
 
-    def statements() -> list[str]:
+    Django's own BEGIN and COMMIT frame the view, as they do without us.
+    """
+    plain = HttpResponse(content_type="text/plain")
+    door = make_function_door(lambda request: plain, scope=lambda request: "partner:1")
+
+    def sent() -> list[str]:
         with CaptureQueriesContext(connection) as queries:
             door()
-        return [query["sql"].split()[0] for query in queries]
+        return words(queries)
 
-    assert statements() == ["WITH", "BEGIN", "SELECT", "WITH", "COMMIT"]
-    assert statements() == ["WITH"]
+    claim_and_lock = "INSERT; COMMIT AND CHAIN; SELECT"
+    assert sent() == ["SELECT", "BEGIN", claim_and_lock, "WITH; COMMIT", "COMMIT"]
+    assert sent() == ["SELECT"]
 
     door.key = "another"
     with threads() as start:
         with claims.attempt(claim(door.key, scope="partner:1", fingerprints=fingerprint_of(door))):
-            assert start(statements).result() == ["WITH", "BEGIN", "SELECT", "COMMIT"]
+            assert start(sent).result() == ["SELECT", "BEGIN", "SELECT", "ROLLBACK"]
             claims.roll_back()
 
 
@@ -277,45 +291,48 @@ def test_another_may_be_faster_between_claim_and_lock(
 ) -> None:
     """Who claimed first but locks second finds the other's answer, or is the next attempt."""
     mine = claim()
+    pause = "SELECT pg_advisory_xact_lock_shared(1)"
+    monkeypatch.setattr(statements, "COMMIT_CLAIM", f"{statements.COMMIT_CLAIM}; {pause}")
+
+    def come_second() -> claims.Attempt | Answer:
+        with claims.attempt(mine) as found:
+            if isinstance(found, claims.Attempt):
+                claims.roll_back()
+        return found
+
+    with threads() as start, connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_lock(1)")
+        second = start(come_second)
+        eventually(lambda: waiting_for_a_lock() == 1)
+        assert start(outcome, mine).result().number == 2
+        cursor.execute("SELECT pg_advisory_unlock(1)")
+        found = second.result()
+
+    if outcome is succeed:
+        assert found == ANSWER
+    else:
+        assert isinstance(found, claims.Attempt)
+        assert found.number == 3
+
+
+@pytest.mark.usefixtures("committed")
+def test_an_expired_key_is_taken_over_by_one_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who finds it expired, but taken over by another meanwhile, finds the other's request."""
+    mine = claim()
+    abandon(mine)
+    IdempotencyKey.objects.update(created_at="2026-01-01T00:00Z", expires_at="2026-01-02T00:00Z")
     lock = claims._lock
 
     with threads() as start:
 
         def lock_late(*args: Any) -> Any:
             monkeypatch.setattr(claims, "_lock", lock)
-            assert start(outcome, mine).result().number == 2
+            start(succeed, claim(mine.key, fingerprints=(b"2" * 33,))).result()
             return lock(*args)
 
         monkeypatch.setattr(claims, "_lock", lock_late)
-        with claims.attempt(mine) as found:
-            if outcome is succeed:
-                assert found == ANSWER
-            else:
-                assert isinstance(found, claims.Attempt)
-                assert found.number == 3
-                claims.roll_back()
-
-
-@pytest.mark.usefixtures("committed")
-def test_an_expired_key_is_taken_over_by_one_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who finds it expired, but taken over by another meanwhile, is told so."""
-    mine = claim()
-    abandon(mine)
-    IdempotencyKey.objects.update(created_at="2026-01-01T00:00Z", expires_at="2026-01-02T00:00Z")
-    take_over = claims._take_over
-
-    with threads() as start:
-
-        def take_over_late(of: claims.Claim) -> Any:
-            monkeypatch.setattr(claims, "_take_over", take_over)
-            start(succeed, claim(mine.key, fingerprints=(b"2" * 33,))).result()
-            return take_over(of)
-
-        monkeypatch.setattr(claims, "_take_over", take_over_late)
-        with pytest.raises(exceptions.RequestInProgress), claims.attempt(mine):
+        with pytest.raises(exceptions.KeyReused), claims.attempt(mine):
             raise AssertionError
-    with pytest.raises(exceptions.KeyReused), claims.attempt(mine):
-        raise AssertionError
 
 
 @pytest.mark.usefixtures("committed")
