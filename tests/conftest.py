@@ -25,6 +25,7 @@ from django.http.response import HttpResponseBase
 from django.test import Client
 from django.test.utils import setup_databases, teardown_databases
 from django.urls import clear_url_caches, include, path
+from django.utils import translation
 from django.utils.decorators import method_decorator
 from django.views import View
 from playwright.sync_api import Browser, Page, sync_playwright
@@ -99,6 +100,13 @@ def patient_tally() -> None:
     """Let the tally wait for ever: its statement would come in between others now and then."""
     tally.forget()
     tally._due = math.inf
+
+
+@pytest.fixture(autouse=True)
+def own_language() -> Iterator[None]:
+    """Take back the language that a request of the test client has switched to."""
+    yield
+    translation.deactivate()
 
 
 ServeShop = Callable[..., httpx.Client]
