@@ -8,6 +8,8 @@ import pytest
 from django.db import connection
 from support import CHECKOUT, database_url
 
+from benchmarks import capacity
+
 pytestmark = pytest.mark.slow
 
 STORAGE = [
@@ -23,6 +25,8 @@ PURGE = [
     "Speed: at least 20 times that of the shop",
     "Size in bytes",
 ]
+
+SMALL_CROWD = ["--connections=100", "--seconds=3", "--burst=100", "--keys=10", "--clients=20"]
 
 
 def run(*arguments: str) -> str:
@@ -54,8 +58,9 @@ def databases() -> set[str]:
         (["benchmarks.storage", "--rows=2000", "--requests=10"], STORAGE),
         (["benchmarks.purge", "--rows=2000", "--rounds=1", "--http-seconds=1"], PURGE),
         (["benchmarks.admin", "--rows=2000", "--rounds=1"], ["The admin's pages, 2,000 keys"]),
+        (["benchmarks.crowd", *SMALL_CROWD], ["Capacity", "100 requests at once with 10 keys"]),
     ],
-    ids=["storage", "purge", "admin"],
+    ids=["storage", "purge", "admin", "crowd"],
 )
 def test_a_benchmark_prints_its_tables_and_drops_its_database(
     arguments: list[str], titles: list[str]
@@ -65,7 +70,8 @@ def test_a_benchmark_prints_its_tables_and_drops_its_database(
     printed = run(*arguments)
 
     assert printed.startswith("PostgreSQL ")
-    assert "rows: 2000" in printed
+    name, _, value = arguments[1].removeprefix("--").partition("=")
+    assert f"{name}: {value}" in printed
     assert "seed: 1" in printed
     for title in titles:
         _, found, rest = printed.partition(title)
@@ -73,3 +79,17 @@ def test_a_benchmark_prints_its_tables_and_drops_its_database(
         lines = [line for line in rest.splitlines()[1:8] if line.startswith("|")]
         assert len(lines) > 2, title
     assert databases() <= before
+
+
+def test_the_capacity_model_prints_what_a_load_takes() -> None:
+    """Twice the requests take twice the disk; a retry takes none."""
+    first, more, retried = (
+        capacity.need(capacity.Target(requests, retries, 500))
+        for requests, retries in [(1000, 0), (2000, 0), (2000, 0.5)]
+    )
+
+    assert more.disk_bytes == 2 * first.disk_bytes
+    assert retried.disk_bytes == first.disk_bytes
+    assert retried.wal_bytes_a_second == first.wal_bytes_a_second
+    assert first.workers < retried.workers < more.workers
+    assert "GB" in run("benchmarks.capacity", "--requests=100")
