@@ -33,8 +33,8 @@ SHOP = Costs(
     database_first=0.0016,
     database_replay=0.0004,
     gateway=0.0001,
-    wal_first=1_500,
-    row=740,
+    wal_first=1_200,
+    row=290,
 )
 
 
@@ -47,7 +47,7 @@ class Target:
     retries: float
     """Share of the requests that are retries, from 0 to 1."""
     answer: int
-    """Bytes of a stored answer."""
+    """Bytes of a stored answer, with its headers."""
     life: float = DAY
     """Seconds that a key lives, see the setting ``TTL``."""
     busy: float = 0.7
@@ -108,7 +108,7 @@ def main() -> None:
     parser = argparse.ArgumentParser("python -m benchmarks.capacity", description=__doc__)
     parser.add_argument("--requests", type=float, default=1000, help="a second: 1000")
     parser.add_argument("--retries", type=float, default=0.1, help="share of them: 0.1")
-    parser.add_argument("--answer", type=int, default=500, help="bytes of an answer: 500")
+    parser.add_argument("--answer", type=int, default=800, help="bytes of an answer with its headers: 800")
     parser.add_argument("--hours", type=float, default=24, help="that a key lives: 24")
     arguments = parser.parse_args()
     if not 0 <= arguments.retries < 1:
