@@ -108,7 +108,7 @@ def main() -> None:
     parser = argparse.ArgumentParser("python -m benchmarks.capacity", description=__doc__)
     parser.add_argument("--requests", type=float, default=1000, help="a second: 1000")
     parser.add_argument("--retries", type=float, default=0.1, help="share of them: 0.1")
-    parser.add_argument("--answer", type=int, default=800, help="bytes of an answer with its headers: 800")
+    parser.add_argument("--answer", type=int, default=800, help="bytes, with headers: 800")
     parser.add_argument("--hours", type=float, default=24, help="that a key lives: 24")
     arguments = parser.parse_args()
     if not 0 <= arguments.retries < 1:
