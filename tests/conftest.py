@@ -19,6 +19,7 @@ from adrf.decorators import api_view as async_api_view
 from adrf.views import APIView as AsyncAPIView
 from adrf.viewsets import ViewSet as AsyncViewSet
 from asgiref.sync import sync_to_async
+from django.conf import settings
 from django.db import connection
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
@@ -37,11 +38,12 @@ from rest_framework.request import Request
 from rest_framework.settings import api_settings
 from rest_framework.views import APIView
 from rest_framework.viewsets import ViewSet
-from support import shop
+from support import end_sessions, shop
 
 from idempotency.decorators import idempotent
 from idempotency.drf import IdempotencyMixin
 from idempotency.tally import tally
+from testproject import variants
 from testproject.shop.models import Account
 from testproject.shop.seed import ALICE, seed
 
@@ -82,6 +84,8 @@ def django_db_setup(
     yield
     if not django_db_keepdb:
         with django_db_blocker.unblock():
+            if settings.DATABASE_VARIANT == variants.PGBOUNCER:
+                end_sessions()
             teardown_databases(databases, verbosity=0)
 
 

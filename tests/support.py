@@ -3,7 +3,6 @@
 import os
 import signal
 import socket
-import subprocess
 import sys
 import threading
 import time
@@ -11,14 +10,18 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from subprocess import Popen
 from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
 import httpx
+import psycopg
+from django.conf import settings
 from django.db import connection, connections, transaction
 from psycopg.conninfo import make_conninfo
 
 from idempotency.digests import digest
+from testproject import leash
 
 T = TypeVar("T")
 
@@ -80,15 +83,21 @@ class Gate:
 @contextmanager
 def unreachable_database() -> Iterator[None]:
     """Let no connection to the test database come about: nobody listens where it looks."""
-    settings = connection.settings_dict
-    port = settings["PORT"]
-    connection.close()
-    settings["PORT"] = "1"
+    port = connection.settings_dict["PORT"]
+    hang_up()
+    connection.settings_dict["PORT"] = "1"
     try:
         yield
     finally:
-        settings["PORT"] = port
-        connection.close()
+        connection.settings_dict["PORT"] = port
+        hang_up()
+
+
+def hang_up() -> None:
+    """Let the next statement connect anew, as the settings then are: a pool remembers them."""
+    mine: Any = connection
+    mine.close()
+    mine.close_pool()
 
 
 def put_expired(*keys: str, ago: str = "1 hour") -> None:
@@ -117,7 +126,7 @@ def paused_deletes(when: str) -> Iterator[Callable[[], None]]:
     """
     timing, level = when.split()
     condition = f"WHEN (OLD.key = '{PAUSED}')" if level == "ROW" else ""
-    with connection.cursor() as cursor:
+    with session() as cursor:
         cursor.execute(
             "CREATE FUNCTION pause() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
             " PERFORM pg_advisory_xact_lock_shared(1); RETURN OLD; END $$;"
@@ -170,11 +179,29 @@ def _workers(condition: str) -> list[int]:
 
 
 def database_url() -> str:
-    """Give the test database to processes of their own, as what libpq takes for a URL."""
-    names = {"NAME": "dbname", "HOST": "host", "PORT": "port", "USER": "user"}
-    names["PASSWORD"] = "password"
-    settings = connection.settings_dict
-    return make_conninfo("", **{name: settings[key] or None for key, name in names.items()})
+    """Give the test database to processes of their own, as what libpq takes for a URL.
+
+    It leads straight to PostgreSQL: by the variant's way they go by themselves.
+    """
+    names = {"NAME": "dbname", "USER": "user", "PASSWORD": "password"}
+    parts = {name: connection.settings_dict[key] for key, name in names.items()} | settings.POSTGRES
+    return make_conninfo("", **{name: value or None for name, value in parts.items()})
+
+
+@contextmanager
+def session(**options: str) -> Iterator[psycopg.Connection]:
+    """Connect straight to PostgreSQL, for what needs a session: PgBouncer gives transactions."""
+    with psycopg.connect(make_conninfo(database_url(), **options), autocommit=True) as mine:
+        yield mine
+
+
+def end_sessions() -> None:
+    """End all sessions in the test database, so that it can be dropped: PgBouncer keeps some."""
+    with session(dbname="postgres") as mine:
+        mine.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s",
+            [connection.settings_dict["NAME"]],
+        )
 
 
 def free_port() -> int:
@@ -203,8 +230,9 @@ def shop(kind: str, **environment: str) -> Iterator[httpx.Client]:
 def _serve(kind: str, folder: str, environment: dict[str, str]) -> Iterator[httpx.Client]:
     port = free_port()
     command = SERVERS[kind].format(port=port).split()
-    server = subprocess.Popen(
+    server = leash.spawn(
         [sys.executable, "-m", *command],
+        signal.SIGTERM,
         cwd=CHECKOUT,
         env={
             **os.environ,
@@ -230,7 +258,7 @@ def _serve(kind: str, folder: str, environment: dict[str, str]) -> Iterator[http
                 server.wait()
 
 
-def _answers(client: httpx.Client, server: "subprocess.Popen[bytes]") -> bool:
+def _answers(client: httpx.Client, server: Popen[bytes]) -> bool:
     assert server.poll() is None, "The server did not start."
     try:
         return client.get("/idempotency/policy/").status_code == 200

@@ -26,7 +26,7 @@ User = subprocess.Popen[str]
 Start = Callable[[Path], User]
 
 OURS = f"uid-{os.geteuid()}"
-KEEPER, SERVER = "testproject/postgres.py", "bin/postgres"
+KEEPER, SERVER = "-m\0testproject.postgres\0", "bin/postgres"
 PROGRAM = """
 import pathlib, sys
 from testproject.postgres import database_url
