@@ -21,7 +21,7 @@ from django.db import connection, connections, transaction
 from psycopg.conninfo import make_conninfo
 
 from idempotency.digests import digest
-from testproject import leash
+from testproject import leash, variants
 
 T = TypeVar("T")
 
@@ -94,10 +94,31 @@ def unreachable_database() -> Iterator[None]:
 
 
 def hang_up() -> None:
-    """Let the next statement connect anew, as the settings then are: a pool remembers them."""
+    """Let the next statement connect anew, as the settings then are: pools remember them."""
     mine: Any = connection
     mine.close()
     mine.close_pool()
+    if settings.DATABASE_VARIANT == variants.PGBOUNCER:
+        end_sessions()
+
+
+def keep_session() -> None:
+    """Give this thread, until it ends, a session of its own, for a test that changes the session.
+
+    A pool, ours or PgBouncer's, would lend it to others.
+    """
+    mine: Any = connection
+    mine.close()
+    names = {"HOST": settings.POSTGRES["host"], "PORT": settings.POSTGRES["port"]}
+    options = {name: v for name, v in mine.settings_dict["OPTIONS"].items() if name != "pool"}
+    mine.settings_dict = mine.settings_dict | names | {"OPTIONS": options}
+
+
+def isolate(level: str) -> None:
+    """Let this thread's transactions be as if the server had this default."""
+    keep_session()
+    with connection.cursor() as cursor:
+        cursor.execute(f"SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL {level}")
 
 
 def put_expired(*keys: str, ago: str = "1 hour") -> None:
@@ -142,6 +163,13 @@ def paused_deletes(when: str) -> Iterator[Callable[[], None]]:
         finally:
             go_on()
             cursor.execute("DROP FUNCTION pause CASCADE")
+
+
+def backend_pid() -> int:
+    """Give the server's process id for this thread's session, which a transaction keeps."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_backend_pid()")  # PgBouncer has told the driver its own
+        return int(cursor.fetchone()[0])
 
 
 def waiting_for_a_lock() -> int:

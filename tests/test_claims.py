@@ -11,7 +11,14 @@ from django.db import IntegrityError, connection, transaction
 from django.db.models.functions import Now
 from django.http import HttpResponse
 from django.test.utils import CaptureQueriesContext
-from support import eventually, threads, unreachable_database, waiting_for_a_lock
+from support import (
+    backend_pid,
+    eventually,
+    isolate,
+    threads,
+    unreachable_database,
+    waiting_for_a_lock,
+)
 
 from idempotency import claims, database, exceptions, statements
 from idempotency.answers import Answer
@@ -227,9 +234,7 @@ def test_a_worker_that_died_after_its_claim_blocks_nobody() -> None:
     """A claim without a lock is free: the retry is the next attempt, at once."""
     mine = claim()
     with threads() as start, claims.attempt(mine):
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT pg_backend_pid()")
-            victim = cursor.fetchone()[0]
+        victim = backend_pid()
 
         def terminate() -> None:
             with connection.cursor() as cursor:
@@ -462,10 +467,7 @@ def test_waiting_under_higher_isolation(isolation: str) -> None:
     mine = claim()
 
     def wait_for_answer() -> Any:
-        with connection.cursor() as cursor:
-            cursor.execute(
-                f"SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL {isolation}"
-            )
+        isolate(isolation)
         with claims.attempt(mine, wait=30) as answer:
             return answer
 

@@ -136,7 +136,8 @@ def test_a_worker_killed_in_mid_statement_lets_its_key_go(kind: str, server: htt
 def test_a_worker_that_hangs_lets_its_key_go(alice: Account, serve_shop: ServeShop) -> None:
     """After the time that the role's sessions may pause in a transaction, and with no effect."""
     pause = "-c idle_in_transaction_session_timeout=5s"  # longer than the slow card's
-    address = serve_shop("wsgi", PGOPTIONS=pause).base_url
+    # Straight to PostgreSQL: PgBouncer takes no options.
+    address = serve_shop("wsgi", PGOPTIONS=pause, DATABASE_VARIANT="default").base_url
     key = str(uuid.uuid4())
     none_kept = httpx.Limits(max_keepalive_connections=0)  # one might be the hanging worker's
 

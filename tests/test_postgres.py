@@ -28,7 +28,8 @@ Start = Callable[[Path], User]
 OURS = f"uid-{os.geteuid()}"
 KEEPER, SERVER = "-m\0testproject.postgres\0", "bin/postgres"
 PROGRAM = """
-import pathlib, sys
+import pathlib, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 from testproject.postgres import database_url
 folder = pathlib.Path(sys.argv[1])
 url = database_url(folder)
