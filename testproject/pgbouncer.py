@@ -57,9 +57,14 @@ def before(conninfo: dict[str, Any]) -> dict[str, Any]:
     return conninfo | {"host": HOST, "port": os.environ[PORT]}
 
 
+def program() -> str | None:
+    """Give PgBouncer's path; None where it is not installed."""
+    return shutil.which("pgbouncer", path=os.pathsep.join([*os.get_exec_path(), *_SBIN]))
+
+
 def _start(conninfo: dict[str, Any]) -> int:
-    program = shutil.which("pgbouncer", path=os.pathsep.join([*os.get_exec_path(), *_SBIN]))
-    if program is None:
+    path = program()
+    if path is None:
         raise ImproperlyConfigured(
             "DATABASE_VARIANT=pgbouncer needs the program pgbouncer, and there is none on the PATH:"
             " install it ('apt-get install pgbouncer'), or choose another variant."
@@ -69,27 +74,28 @@ def _start(conninfo: dict[str, Any]) -> int:
             "DATABASE_VARIANT=pgbouncer needs a DATABASE_URL with a password: PgBouncer asks its "
             "clients for it, and gives it to PostgreSQL."
         )
-    folder, port = Path(tempfile.mkdtemp(prefix="shop-pgbouncer-")), _free_port()
-    server = _spawn(Path(program), folder, port, conninfo)
-    atexit.register(_stop, os.getpid(), server, folder)
-    deadline = time.monotonic() + 30
-    while server.poll() is None and time.monotonic() < deadline:
-        with suppress(OSError), socket.create_connection((HOST, port)):
-            return port
-        time.sleep(0.02)
-    log = (folder / "log").read_text(errors="replace")
+    port = _free_port()
+    with tempfile.TemporaryDirectory(prefix="shop-pgbouncer-") as name:  # read once, at the start
+        folder = Path(name)
+        server = _spawn(Path(path), folder, port, conninfo)
+        atexit.register(_stop, os.getpid(), server)
+        deadline = time.monotonic() + 30
+        while server.poll() is None and time.monotonic() < deadline:
+            with suppress(OSError), socket.create_connection((HOST, port)):
+                return port
+            time.sleep(0.02)
+        log = (folder / "log").read_text(errors="replace")
     raise ImproperlyConfigured(f"PgBouncer did not start. It says:\n{log[-1500:]}")
 
 
-def _stop(starter: int, server: "subprocess.Popen[bytes]", folder: Path) -> None:
+def _stop(starter: int, server: "subprocess.Popen[bytes]") -> None:
     if os.getpid() == starter:  # and not a child that was forked, which leaves by the same way
         server.kill()
         server.wait()
-        shutil.rmtree(folder)
 
 
 def _spawn(
-    program: Path, folder: Path, port: int, conninfo: dict[str, Any]
+    path: Path, folder: Path, port: int, conninfo: dict[str, Any]
 ) -> "subprocess.Popen[bytes]":
     configuration, users = folder / "pgbouncer.ini", folder / "users"
     server = {"host": conninfo.get("host") or HOST, "port": conninfo.get("port") or "5432"}
@@ -97,11 +103,11 @@ def _spawn(
     account = (conninfo["user"], conninfo["password"])
     users.touch(mode=0o600)
     users.write_text(" ".join('"' + part.replace('"', '""') + '"' for part in account))
-    for path in (folder, configuration, users) if postgres.ROOT else ():
-        shutil.chown(path, postgres.ACCOUNT)  # PgBouncer refuses to be root
+    for ours in (folder, configuration, users) if postgres.ROOT else ():
+        shutil.chown(ours, postgres.ACCOUNT)  # PgBouncer refuses to be root
     with (folder / "log").open("wb") as log:
         return leash.spawn(
-            [program, configuration],
+            [path, configuration],
             SIGKILL,  # what any other signal waits for depends on the version
             user=postgres.ACCOUNT,
             cwd="/",
