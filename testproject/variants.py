@@ -11,6 +11,10 @@ from psycopg import IsolationLevel
 PGBOUNCER: Final = "pgbouncer"
 """The one that needs PgBouncer running; what it changes is what Django documents for it."""
 
+ISOLATED: Final = {"repeatable-read", "serializable", "serializable-server"}
+"""Those where PostgreSQL may give up one of two requests, even of two that share no row, because it
+locks what they have read in coarse grains. That one's client is told to send it again."""
+
 _POOL: Final = {"pool": {"min_size": 2, "max_size": 20}}
 
 VARIANTS: Final[dict[str, dict[str, Any]]] = {

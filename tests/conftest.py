@@ -229,6 +229,14 @@ def alice(committed: None) -> Account:
     return seed()[0]
 
 
+@pytest.fixture
+def customer(alice: Account) -> Client:
+    """Alice, logged in with a session, at a browser that enforces CSRF tokens."""
+    client = Client(enforce_csrf_checks=True)
+    client.force_login(alice.user)
+    return client
+
+
 def _function(work: Work, **options: Any) -> Any:
     @idempotent(**options)
     def view(request: HttpRequest) -> HttpResponseBase:

@@ -83,13 +83,16 @@ class Gate:
 @contextmanager
 def unreachable_database() -> Iterator[None]:
     """Let no connection to the test database come about: nobody listens where it looks."""
-    port = connection.settings_dict["PORT"]
+    usual = {name: connection.settings_dict[name] for name in ("PORT", "OPTIONS")}
+    options = dict(usual["OPTIONS"])
+    if "pool" in options:
+        options["pool"] = {**options["pool"], "timeout": 0.5}  # seconds
     hang_up()
-    connection.settings_dict["PORT"] = "1"
+    connection.settings_dict.update(PORT="1", OPTIONS=options)
     try:
         yield
     finally:
-        connection.settings_dict["PORT"] = port
+        connection.settings_dict.update(usual)
         hang_up()
 
 

@@ -112,14 +112,21 @@ def test_an_answer_and_its_effects_are_committed_together(alice: Account) -> Non
 
 
 @pytest.mark.usefixtures("committed")
-def test_the_answer_travels_with_the_commit() -> None:
+def test_the_answer_travels_with_the_commit(monkeypatch: pytest.MonkeyPatch) -> None:
     """Saving and committing are one round trip: the commit that Django asks for sends nothing."""
     mine = claim()
+    options = connection.settings_dict["OPTIONS"] | {"server_side_binding": False}
+    monkeypatch.setitem(connection.settings_dict, "OPTIONS", options)
 
-    with threads() as start, claims.attempt(mine) as attempt:
-        assert isinstance(attempt, claims.Attempt)
-        claims.complete(attempt, ANSWER)
-        assert start(row, mine).result().status == "completed"
+    with threads() as start:
+
+        def answer() -> None:
+            with claims.attempt(mine) as attempt:
+                assert isinstance(attempt, claims.Attempt)
+                claims.complete(attempt, ANSWER)
+                assert start(row, mine).result().status == "completed"
+
+        start(answer).result()
 
 
 @pytest.mark.usefixtures("committed")

@@ -444,14 +444,6 @@ def test_people_find_back_to_the_form(make_door: MakeDoor, page: str, is_linked:
 # CSRF
 
 
-@pytest.fixture
-def customer(alice: Account) -> Client:
-    """Alice, logged in with a session, at a browser that enforces CSRF tokens."""
-    client = Client(enforce_csrf_checks=True)
-    client.force_login(alice.user)
-    return client
-
-
 def fill_in(page: Any, **fields: str) -> dict[str, str]:
     """Fill in the checkout as it is on a page."""
     hidden = {"idempotency_key": key_in(page), "csrfmiddlewaretoken": token_in(page)}
