@@ -15,6 +15,7 @@ from support import (
     backend_pid,
     eventually,
     isolate,
+    session,
     threads,
     unreachable_database,
     waiting_for_a_lock,
@@ -312,12 +313,12 @@ def test_another_may_be_faster_between_claim_and_lock(
                 claims.roll_back()
         return found
 
-    with threads() as start, connection.cursor() as cursor:
-        cursor.execute("SELECT pg_advisory_lock(1)")
+    with threads() as start, session() as gate:
+        gate.execute("SELECT pg_advisory_lock(1)")
         second = start(come_second)
         eventually(lambda: waiting_for_a_lock() == 1)
         assert start(outcome, mine).result().number == 2
-        cursor.execute("SELECT pg_advisory_unlock(1)")
+        gate.execute("SELECT pg_advisory_unlock(1)")
         found = second.result()
 
     if outcome is succeed:
