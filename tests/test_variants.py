@@ -1,11 +1,13 @@
 """The ways to PostgreSQL that the suite runs under, and servers that end with who started them."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from configparser import ConfigParser
 from pathlib import Path
 
 import pytest
@@ -42,6 +44,16 @@ def test_an_unknown_variant_is_an_error() -> None:
 
     for name in ("pgbuoncer", *variants.VARIANTS):
         assert name in str(caught.value)
+
+
+def test_tox_runs_every_variant() -> None:
+    """By its name, besides the default."""
+    tox = ConfigParser(interpolation=None)
+    tox.read(CHECKOUT / "tox.ini")
+    (named,) = re.findall(r"{(.*)}", " ".join(tox.sections()))
+
+    assert {"default", *named.split(",")} == {*variants.VARIANTS}
+    assert set(named.split(",")) <= set(tox["tox"]["env_list"].split())
 
 
 def test_a_variant_keeps_what_it_does_not_change() -> None:
