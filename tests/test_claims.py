@@ -112,12 +112,17 @@ def test_an_answer_and_its_effects_are_committed_together(alice: Account) -> Non
         assert start(seen).result() == ("completed", 1)
 
 
+def bind(monkeypatch: pytest.MonkeyPatch, *, by_server: bool) -> None:
+    """Say who puts parameters into statements, for connections of threads that start from now."""
+    options = connection.settings_dict["OPTIONS"] | {"server_side_binding": by_server}
+    monkeypatch.setitem(connection.settings_dict, "OPTIONS", options)
+
+
 @pytest.mark.usefixtures("committed")
 def test_the_answer_travels_with_the_commit(monkeypatch: pytest.MonkeyPatch) -> None:
     """Saving and committing are one round trip: the commit that Django asks for sends nothing."""
     mine = claim()
-    options = connection.settings_dict["OPTIONS"] | {"server_side_binding": False}
-    monkeypatch.setitem(connection.settings_dict, "OPTIONS", options)
+    bind(monkeypatch, by_server=False)
 
     with threads() as start:
 
@@ -136,8 +141,7 @@ def test_statements_go_one_by_one_where_binding_is_the_servers(
 ) -> None:
     """A statement with parameters of the protocol's own cannot bring another one along."""
     mine = claim()
-    options = connection.settings_dict["OPTIONS"] | {"server_side_binding": True}
-    monkeypatch.setitem(connection.settings_dict, "OPTIONS", options)
+    bind(monkeypatch, by_server=True)
 
     def answered() -> list[str]:
         with CaptureQueriesContext(connection) as queries:
@@ -177,7 +181,9 @@ def test_the_claim_waits_for_no_fsync() -> None:
 
 
 @pytest.mark.usefixtures("committed")
-def test_the_statements_of_each_outcome(make_function_door: MakeDoor) -> None:
+def test_the_statements_of_each_outcome(
+    make_function_door: MakeDoor, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Two messages are added to a first request, and a third takes COMMIT's place; a replay is one.
 
     Django's own BEGIN and COMMIT frame the view, as they do without us.
@@ -190,12 +196,14 @@ def test_the_statements_of_each_outcome(make_function_door: MakeDoor) -> None:
             door()
         return words(queries)
 
+    bind(monkeypatch, by_server=False)
     claim_and_lock = "INSERT; COMMIT AND CHAIN; SELECT"
-    assert sent() == ["SELECT", "BEGIN", claim_and_lock, "WITH; COMMIT", "COMMIT"]
-    assert sent() == ["SELECT"]
-
-    door.key = "another"
     with threads() as start:
+        first = start(sent).result()
+        assert first == ["SELECT", "BEGIN", claim_and_lock, "WITH; COMMIT", "COMMIT"]
+        assert start(sent).result() == ["SELECT"]
+
+        door.key = "another"
         with claims.attempt(claim(door.key, scope="partner:1", fingerprints=fingerprint_of(door))):
             assert start(sent).result() == ["SELECT", "BEGIN", "SELECT", "ROLLBACK"]
             claims.roll_back()
