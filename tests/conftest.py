@@ -11,14 +11,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
-from adrf.decorators import api_view as async_api_view
-from adrf.views import APIView as AsyncAPIView
-from adrf.viewsets import ViewSet as AsyncViewSet
 from asgiref.sync import sync_to_async
+from django.conf import settings
 from django.db import connection
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
@@ -28,24 +27,54 @@ from django.urls import clear_url_caches, include, path
 from django.utils import translation
 from django.utils.decorators import method_decorator
 from django.views import View
-from playwright.sync_api import Browser, Page, sync_playwright
 from pytest_django import DjangoDbBlocker
-from rest_framework.authentication import BaseAuthentication
-from rest_framework.decorators import api_view
-from rest_framework.parsers import BaseParser, FormParser, JSONParser, MultiPartParser
-from rest_framework.request import Request
-from rest_framework.settings import api_settings
-from rest_framework.views import APIView
-from rest_framework.viewsets import ViewSet
-from support import shop
+from support import end_sessions, shop
 
 from idempotency.decorators import idempotent
-from idempotency.drf import IdempotencyMixin
 from idempotency.tally import tally
+from testproject import variants
 from testproject.shop.models import Account
 from testproject.shop.seed import ALICE, seed
 
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
 Work = Callable[[HttpRequest], HttpResponseBase]
+
+
+NEEDS = {
+    "framework.py": ("adrf", "rest_framework"),
+    "test_admin_browser.py": ("axe_playwright_python", "playwright"),
+    "test_answers.py": ("adrf", "rest_framework"),
+    "test_benchmarks.py": ("k9", "rich"),
+    "test_browsable.py": ("adrf", "playwright", "rest_framework"),
+    "test_browser.py": ("axe_playwright_python", "playwright"),
+    "test_celery.py": ("celery", "django_celery_beat"),
+    "test_checks.py": ("adrf", "corsheaders", "rest_framework", "reversion"),
+    "test_demo.py": ("rich",),
+    "test_drf.py": ("adrf", "rest_framework"),
+    "test_faults.py": ("k9", "rich"),
+    "test_openapi.py": ("drf_spectacular", "rest_framework"),
+    "test_purge_checks.py": ("django_celery_beat",),
+    "test_schemathesis.py": ("drf_spectacular", "rest_framework", "schemathesis"),
+    "test_storage.py": ("k9", "rich"),
+    "test_telemetry.py": ("opentelemetry",),
+}
+"""The modules that need more than the core does, and are collected only where that is installed."""
+
+
+def missing(module: str) -> list[str]:
+    """Give the packages that a module of tests needs, and that are not installed."""
+    return [package for package in NEEDS[module] if not find_spec(package)]
+
+
+collect_ignore = [*filter(missing, NEEDS)]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say what was not collected, so that nobody takes a part for the whole."""
+    for module in collect_ignore:
+        terminalreporter.line(f"NOT RUN {module}: not installed: {', '.join(missing(module))}")
 
 
 EMPTY = ";".join(
@@ -82,6 +111,8 @@ def django_db_setup(
     yield
     if not django_db_keepdb:
         with django_db_blocker.unblock():
+            if settings.DATABASE_VARIANT == variants.PGBOUNCER:
+                end_sessions()
             teardown_databases(databases, verbosity=0)
 
 
@@ -173,8 +204,10 @@ def chromium() -> dict[str, Any]:
 
 
 @pytest.fixture(scope="session")
-def browser(browser_thread: ThreadPoolExecutor, chromium: dict[str, Any]) -> Iterator[Browser]:
+def browser(browser_thread: ThreadPoolExecutor, chromium: dict[str, Any]) -> Iterator["Browser"]:
     """Give a headless Chromium."""
+    from playwright.sync_api import sync_playwright
+
     playwright = browser_thread.submit(sync_playwright().start).result()
     try:
         yield browser_thread.submit(playwright.chromium.launch, **chromium).result()
@@ -183,7 +216,7 @@ def browser(browser_thread: ThreadPoolExecutor, chromium: dict[str, Any]) -> Ite
 
 
 @pytest.fixture
-def page(browser: Browser, browser_thread: ThreadPoolExecutor) -> Iterator[Page]:
+def page(browser: "Browser", browser_thread: ThreadPoolExecutor) -> Iterator["Page"]:
     """Give a page in a fresh profile: no cookies, no cache, no history."""
     context = browser_thread.submit(browser.new_context).result()
     yield browser_thread.submit(context.new_page).result()
@@ -194,6 +227,14 @@ def page(browser: Browser, browser_thread: ThreadPoolExecutor) -> Iterator[Page]
 def alice(committed: None) -> Account:
     """Alice's account."""
     return seed()[0]
+
+
+@pytest.fixture
+def customer(alice: Account) -> Client:
+    """Alice, logged in with a session, at a browser that enforces CSRF tokens."""
+    client = Client(enforce_csrf_checks=True)
+    client.force_login(alice.user)
+    return client
 
 
 def _function(work: Work, **options: Any) -> Any:
@@ -234,109 +275,16 @@ def _async_class(work: Work, **options: Any) -> Any:
     return WorkView.as_view()
 
 
-class CallerOfMiddleware(BaseAuthentication):
-    """Takes the caller that the shop's middleware knows."""
-
-    def authenticate(self, request: Request) -> tuple[Any, None] | None:
-        user = request._request.user
-        return (user, None) if user.is_authenticated else None
-
-
-class AnyParser(BaseParser):
-    """Takes any other body as bytes, as Django does."""
-
-    media_type = "*/*"
-
-    def parse(self, stream: Any, *args: Any, **kwargs: Any) -> Any:
-        return stream.read()
-
-
-FRAMEWORK = {
-    "authentication_classes": [CallerOfMiddleware],
-    "parser_classes": [JSONParser, MultiPartParser, FormParser, AnyParser],
-}
-
-
-def _framework(work: Work, options: dict[str, Any]) -> dict[str, Any]:
-    """Give the body of a framework class, whose exception handler asks the test's first."""
-    handler = options.pop("exception_handler", None)
-
-    def handle(error: Exception, context: dict[str, Any]) -> Any:
-        response = handler(context["request"], error) if handler else None
-        fallback: Any = api_settings.EXCEPTION_HANDLER
-        return response or fallback(error, context)
-
-    def run(self: Any, request: Request) -> HttpResponseBase:
-        return work(request)
-
-    get_handler = lambda self: handle  # noqa: E731
-    return FRAMEWORK | {"run": run, "get_exception_handler": get_handler, "idempotency": options}
-
-
-def _framework_class(work: Work, **options: Any) -> Any:
-    body = _framework(work, options)
-    body |= dict.fromkeys(("post", "get", "patch", "put"), body["run"])
-    view: Any = type("WorkView", (IdempotencyMixin, APIView), body)
-    return view.as_view()
-
-
-def _framework_viewset(work: Work, **options: Any) -> Any:
-    body = _framework(work, options)
-    view: Any = type("WorkViewSet", (IdempotencyMixin, ViewSet), body)
-    return view.as_view(dict.fromkeys(("post", "get", "patch", "put"), "run"))
-
-
-def _framework_function(work: Work, **options: Any) -> Any:
-    @idempotent(**options)
-    def view(request: HttpRequest) -> HttpResponseBase:
-        return work(request)
-
-    for name, value in FRAMEWORK.items():
-        setattr(view, name, value)
-    return api_view(["POST", "GET", "PATCH", "PUT"])(view)
-
-
-def _async_framework_class(work: Work, **options: Any) -> Any:
-    async def run(self: Any, request: Request) -> HttpResponseBase:
-        return await sync_to_async(work)(request)
-
-    body = _framework(work, options)
-    body |= dict.fromkeys(("post", "get", "patch", "put"), run)
-    view: Any = type("WorkView", (IdempotencyMixin, AsyncAPIView), body)
-    return view.as_view()
-
-
-def _async_framework_viewset(work: Work, **options: Any) -> Any:
-    async def run(self: Any, request: Request) -> HttpResponseBase:
-        return await sync_to_async(work)(request)
-
-    body = _framework(work, options) | {"run": run}
-    view: Any = type("WorkViewSet", (IdempotencyMixin, AsyncViewSet), body)
-    return view.as_view(dict.fromkeys(("post", "get", "patch", "put"), "run"))
-
-
-def _async_framework_function(work: Work, **options: Any) -> Any:
-    @idempotent(**options)
-    async def view(request: HttpRequest) -> HttpResponseBase:
-        return await sync_to_async(work)(request)
-
-    for name, value in FRAMEWORK.items():
-        setattr(view, name, value)
-    return async_api_view(["POST", "GET", "PATCH", "PUT"])(view)
-
-
 DOORS = {
     "function": _function,
     "async-function": _async_function,
     "class": _class,
     "async-class": _async_class,
-    "drf-function": _framework_function,
-    "drf-class": _framework_class,
-    "drf-viewset": _framework_viewset,
-    "adrf-function": _async_framework_function,
-    "adrf-class": _async_framework_class,
-    "adrf-viewset": _async_framework_viewset,
 }
+if not missing("framework.py"):
+    from framework import FRAMEWORK_DOORS
+
+    DOORS |= FRAMEWORK_DOORS
 ALL = [
     (door, atomic)
     for door in DOORS
@@ -355,6 +303,7 @@ EACH = [
     ("adrf-function", False),
     ("adrf-viewset", True),
 ]
+EACH = [(door, atomic) for door, atomic in EACH if door in DOORS]
 
 
 @dataclass

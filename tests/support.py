@@ -3,7 +3,6 @@
 import os
 import signal
 import socket
-import subprocess
 import sys
 import threading
 import time
@@ -11,14 +10,18 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from subprocess import Popen
 from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
 import httpx
+import psycopg
+from django.conf import settings
 from django.db import connection, connections, transaction
 from psycopg.conninfo import make_conninfo
 
 from idempotency.digests import digest
+from testproject import leash, variants
 
 T = TypeVar("T")
 
@@ -80,15 +83,45 @@ class Gate:
 @contextmanager
 def unreachable_database() -> Iterator[None]:
     """Let no connection to the test database come about: nobody listens where it looks."""
-    settings = connection.settings_dict
-    port = settings["PORT"]
-    connection.close()
-    settings["PORT"] = "1"
+    usual = {name: connection.settings_dict[name] for name in ("PORT", "OPTIONS")}
+    options = dict(usual["OPTIONS"])
+    if "pool" in options:
+        options["pool"] = {**options["pool"], "timeout": 0.5}  # seconds
+    hang_up()
+    connection.settings_dict.update(PORT="1", OPTIONS=options)
     try:
         yield
     finally:
-        settings["PORT"] = port
-        connection.close()
+        connection.settings_dict.update(usual)
+        hang_up()
+
+
+def hang_up() -> None:
+    """Let the next statement connect anew, as the settings then are: pools remember them."""
+    mine: Any = connection
+    mine.close()
+    mine.close_pool()
+    if settings.DATABASE_VARIANT == variants.PGBOUNCER:
+        end_sessions()
+
+
+def keep_session() -> None:
+    """Give this thread, until it ends, a session of its own, for a test that changes the session.
+
+    A pool, ours or PgBouncer's, would lend it to others.
+    """
+    mine: Any = connection
+    mine.close()
+    names = {"HOST": settings.POSTGRES["host"], "PORT": settings.POSTGRES["port"]}
+    options = {name: v for name, v in mine.settings_dict["OPTIONS"].items() if name != "pool"}
+    mine.settings_dict = mine.settings_dict | names | {"OPTIONS": options}
+
+
+def isolate(level: str) -> None:
+    """Let this thread's transactions be as if the server had this default."""
+    keep_session()
+    with connection.cursor() as cursor:
+        cursor.execute(f"SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL {level}")
 
 
 def put_expired(*keys: str, ago: str = "1 hour") -> None:
@@ -117,7 +150,7 @@ def paused_deletes(when: str) -> Iterator[Callable[[], None]]:
     """
     timing, level = when.split()
     condition = f"WHEN (OLD.key = '{PAUSED}')" if level == "ROW" else ""
-    with connection.cursor() as cursor:
+    with session() as cursor:
         cursor.execute(
             "CREATE FUNCTION pause() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
             " PERFORM pg_advisory_xact_lock_shared(1); RETURN OLD; END $$;"
@@ -133,6 +166,13 @@ def paused_deletes(when: str) -> Iterator[Callable[[], None]]:
         finally:
             go_on()
             cursor.execute("DROP FUNCTION pause CASCADE")
+
+
+def backend_pid() -> int:
+    """Give the server's process id for this thread's session, which a transaction keeps."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_backend_pid()")  # PgBouncer has told the driver its own
+        return int(cursor.fetchone()[0])
 
 
 def waiting_for_a_lock() -> int:
@@ -170,11 +210,29 @@ def _workers(condition: str) -> list[int]:
 
 
 def database_url() -> str:
-    """Give the test database to processes of their own, as what libpq takes for a URL."""
-    names = {"NAME": "dbname", "HOST": "host", "PORT": "port", "USER": "user"}
-    names["PASSWORD"] = "password"
-    settings = connection.settings_dict
-    return make_conninfo("", **{name: settings[key] or None for key, name in names.items()})
+    """Give the test database to processes of their own, as what libpq takes for a URL.
+
+    It leads straight to PostgreSQL: by the variant's way they go by themselves.
+    """
+    names = {"NAME": "dbname", "USER": "user", "PASSWORD": "password"}
+    parts = {name: connection.settings_dict[key] for key, name in names.items()} | settings.POSTGRES
+    return make_conninfo("", **{name: value or None for name, value in parts.items()})
+
+
+@contextmanager
+def session(**options: str) -> Iterator[psycopg.Connection]:
+    """Connect straight to PostgreSQL, for what needs a session: PgBouncer gives transactions."""
+    with psycopg.connect(make_conninfo(database_url(), **options), autocommit=True) as mine:
+        yield mine
+
+
+def end_sessions() -> None:
+    """End all sessions in the test database, so that it can be dropped: PgBouncer keeps some."""
+    with session(dbname="postgres") as mine:
+        mine.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s",
+            [connection.settings_dict["NAME"]],
+        )
 
 
 def free_port() -> int:
@@ -203,8 +261,9 @@ def shop(kind: str, **environment: str) -> Iterator[httpx.Client]:
 def _serve(kind: str, folder: str, environment: dict[str, str]) -> Iterator[httpx.Client]:
     port = free_port()
     command = SERVERS[kind].format(port=port).split()
-    server = subprocess.Popen(
+    server = leash.spawn(
         [sys.executable, "-m", *command],
+        signal.SIGTERM,
         cwd=CHECKOUT,
         env={
             **os.environ,
@@ -230,7 +289,7 @@ def _serve(kind: str, folder: str, environment: dict[str, str]) -> Iterator[http
                 server.wait()
 
 
-def _answers(client: httpx.Client, server: "subprocess.Popen[bytes]") -> bool:
+def _answers(client: httpx.Client, server: Popen[bytes]) -> bool:
     assert server.poll() is None, "The server did not start."
     try:
         return client.get("/idempotency/policy/").status_code == 200

@@ -17,7 +17,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
-from support import threads
+from support import backend_pid, threads
 from test_claims import abandon, claim, row, succeed
 
 from idempotency import claims, exceptions, purges
@@ -83,9 +83,7 @@ def running(mine: claims.Claim) -> Iterator[int]:
 
     def hold() -> None:
         with claims.attempt(mine):
-            with connection.cursor() as cursor:
-                cursor.execute("SELECT pg_backend_pid()")
-                pids.append(cursor.fetchone()[0])
+            pids.append(backend_pid())
             is_held.set()
             assert may_end.wait(60)
             claims.roll_back()

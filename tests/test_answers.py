@@ -7,6 +7,7 @@ from functools import wraps
 from typing import Any
 
 import conftest
+import framework
 import pytest
 from asgiref.sync import iscoroutinefunction
 from conftest import DOORS, EACH, Door, Work
@@ -138,8 +139,9 @@ def answers(
 
     def ask(work: Work) -> tuple[Any, Any, Any]:
         with monkeypatch.context() as bare:
-            bare.setattr(conftest, "idempotent", lambda: lambda view: view)
-            bare.setattr(conftest, "IdempotencyMixin", type("Nothing", (), {}))
+            for doors in (conftest, framework):
+                bare.setattr(doors, "idempotent", lambda: lambda view: view)
+            bare.setattr(framework, "IdempotencyMixin", type("Nothing", (), {}))
             view = DOORS[kind[0]](work)
         serve(view)
         untouched = Door(view)()

@@ -7,9 +7,10 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from conftest import FRAMEWORK, ServeShop
+from conftest import ServeShop
 from django.contrib.staticfiles import finders
 from django.test import Client
+from framework import FRAMEWORK
 from playwright.sync_api import Page, Request, expect
 from rest_framework import serializers
 from rest_framework.decorators import action

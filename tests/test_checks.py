@@ -11,7 +11,7 @@ from typing import Any
 
 import corsheaders.defaults
 import pytest
-from conftest import DOORS, CallerOfMiddleware, Door, MakeDoor
+from conftest import DOORS, Door, MakeDoor
 from django.contrib.auth.decorators import (
     login_required,
     permission_required,
@@ -26,12 +26,13 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import include, path
 from django.utils.decorators import method_decorator
 from django.views import View
+from framework import CallerOfMiddleware
 from rest_framework.decorators import action
 from rest_framework.routers import SimpleRouter
 from rest_framework.views import APIView
 from rest_framework.viewsets import ViewSet
 from reversion.middleware import RevisionMiddleware
-from support import DEADLINE, eventually, threads, waiting_for_a_lock
+from support import DEADLINE, eventually, hang_up, session, threads, waiting_for_a_lock
 
 from idempotency.decorators import idempotent
 from idempotency.drf import IdempotencyMixin
@@ -657,13 +658,13 @@ def bound(committed: None) -> Iterator[Bound]:
     """Change settings of the tests' role, connect anew, and run the checks of the server."""
 
     def alter_role(**settings: str) -> None:
-        with connection.cursor() as cursor:
-            cursor.execute("SET default_transaction_read_only = off")
-            cursor.execute("SELECT format('IN DATABASE %I', current_database())")
-            (database,) = cursor.fetchone()
+        with session(options="-c default_transaction_read_only=off") as mine:
+            database = mine.info.dbname
             for name, value in settings.items():
-                cursor.execute(f"ALTER ROLE CURRENT_USER {database} SET {name} = '{value}'")
-        connection.close()
+                mine.execute(
+                    f"ALTER ROLE CURRENT_USER IN DATABASE \"{database}\" SET {name} = '{value}'"
+                )
+        hang_up()
 
     def check(**settings: str) -> dict[str, CheckMessage]:
         alter_role(**settings)

@@ -11,7 +11,15 @@ from django.db import IntegrityError, connection, transaction
 from django.db.models.functions import Now
 from django.http import HttpResponse
 from django.test.utils import CaptureQueriesContext
-from support import eventually, threads, unreachable_database, waiting_for_a_lock
+from support import (
+    backend_pid,
+    eventually,
+    isolate,
+    session,
+    threads,
+    unreachable_database,
+    waiting_for_a_lock,
+)
 
 from idempotency import claims, database, exceptions, statements
 from idempotency.answers import Answer
@@ -104,15 +112,27 @@ def test_an_answer_and_its_effects_are_committed_together(alice: Account) -> Non
         assert start(seen).result() == ("completed", 1)
 
 
+def bind(monkeypatch: pytest.MonkeyPatch, *, by_server: bool) -> None:
+    """Say who puts parameters into statements, for connections of threads that start from now."""
+    options = connection.settings_dict["OPTIONS"] | {"server_side_binding": by_server}
+    monkeypatch.setitem(connection.settings_dict, "OPTIONS", options)
+
+
 @pytest.mark.usefixtures("committed")
-def test_the_answer_travels_with_the_commit() -> None:
+def test_the_answer_travels_with_the_commit(monkeypatch: pytest.MonkeyPatch) -> None:
     """Saving and committing are one round trip: the commit that Django asks for sends nothing."""
     mine = claim()
+    bind(monkeypatch, by_server=False)
 
-    with threads() as start, claims.attempt(mine) as attempt:
-        assert isinstance(attempt, claims.Attempt)
-        claims.complete(attempt, ANSWER)
-        assert start(row, mine).result().status == "completed"
+    with threads() as start:
+
+        def answer() -> None:
+            with claims.attempt(mine) as attempt:
+                assert isinstance(attempt, claims.Attempt)
+                claims.complete(attempt, ANSWER)
+                assert start(row, mine).result().status == "completed"
+
+        start(answer).result()
 
 
 @pytest.mark.usefixtures("committed")
@@ -121,8 +141,7 @@ def test_statements_go_one_by_one_where_binding_is_the_servers(
 ) -> None:
     """A statement with parameters of the protocol's own cannot bring another one along."""
     mine = claim()
-    options = connection.settings_dict["OPTIONS"] | {"server_side_binding": True}
-    monkeypatch.setitem(connection.settings_dict, "OPTIONS", options)
+    bind(monkeypatch, by_server=True)
 
     def answered() -> list[str]:
         with CaptureQueriesContext(connection) as queries:
@@ -162,7 +181,9 @@ def test_the_claim_waits_for_no_fsync() -> None:
 
 
 @pytest.mark.usefixtures("committed")
-def test_the_statements_of_each_outcome(make_function_door: MakeDoor) -> None:
+def test_the_statements_of_each_outcome(
+    make_function_door: MakeDoor, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Two messages are added to a first request, and a third takes COMMIT's place; a replay is one.
 
     Django's own BEGIN and COMMIT frame the view, as they do without us.
@@ -175,12 +196,14 @@ def test_the_statements_of_each_outcome(make_function_door: MakeDoor) -> None:
             door()
         return words(queries)
 
+    bind(monkeypatch, by_server=False)
     claim_and_lock = "INSERT; COMMIT AND CHAIN; SELECT"
-    assert sent() == ["SELECT", "BEGIN", claim_and_lock, "WITH; COMMIT", "COMMIT"]
-    assert sent() == ["SELECT"]
-
-    door.key = "another"
     with threads() as start:
+        first = start(sent).result()
+        assert first == ["SELECT", "BEGIN", claim_and_lock, "WITH; COMMIT", "COMMIT"]
+        assert start(sent).result() == ["SELECT"]
+
+        door.key = "another"
         with claims.attempt(claim(door.key, scope="partner:1", fingerprints=fingerprint_of(door))):
             assert start(sent).result() == ["SELECT", "BEGIN", "SELECT", "ROLLBACK"]
             claims.roll_back()
@@ -227,9 +250,7 @@ def test_a_worker_that_died_after_its_claim_blocks_nobody() -> None:
     """A claim without a lock is free: the retry is the next attempt, at once."""
     mine = claim()
     with threads() as start, claims.attempt(mine):
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT pg_backend_pid()")
-            victim = cursor.fetchone()[0]
+        victim = backend_pid()
 
         def terminate() -> None:
             with connection.cursor() as cursor:
@@ -300,12 +321,12 @@ def test_another_may_be_faster_between_claim_and_lock(
                 claims.roll_back()
         return found
 
-    with threads() as start, connection.cursor() as cursor:
-        cursor.execute("SELECT pg_advisory_lock(1)")
+    with threads() as start, session() as gate:
+        gate.execute("SELECT pg_advisory_lock(1)")
         second = start(come_second)
         eventually(lambda: waiting_for_a_lock() == 1)
         assert start(outcome, mine).result().number == 2
-        cursor.execute("SELECT pg_advisory_unlock(1)")
+        gate.execute("SELECT pg_advisory_unlock(1)")
         found = second.result()
 
     if outcome is succeed:
@@ -462,10 +483,7 @@ def test_waiting_under_higher_isolation(isolation: str) -> None:
     mine = claim()
 
     def wait_for_answer() -> Any:
-        with connection.cursor() as cursor:
-            cursor.execute(
-                f"SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL {isolation}"
-            )
+        isolate(isolation)
         with claims.attempt(mine, wait=30) as answer:
             return answer
 

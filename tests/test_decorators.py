@@ -514,7 +514,9 @@ def other_database(alice: Account) -> Iterator[str]:
     alias = "other"
     connections.settings[alias] = {**connection.settings_dict, "ATOMIC_REQUESTS": True}
     yield alias
-    connections[alias].close()
+    other: Any = connections[alias]
+    other.close()
+    other.close_pool()
     del connections[alias]
     del connections.settings[alias]
 

@@ -11,17 +11,7 @@ from adrf.decorators import api_view as async_api_view
 from adrf.views import APIView as AsyncAPIView
 from adrf.viewsets import ViewSet as AsyncViewSet
 from asgiref.sync import async_to_sync
-from conftest import (
-    CallerOfMiddleware,
-    Door,
-    _async_framework_class,
-    _async_framework_function,
-    _async_framework_viewset,
-    _framework_class,
-    _framework_function,
-    _framework_viewset,
-    _named,
-)
+from conftest import Door, _named
 from django.contrib.auth.mixins import LoginRequiredMixin
 from django.contrib.auth.models import Permission
 from django.core.cache import cache
@@ -29,11 +19,21 @@ from django.db import connection, transaction
 from django.http import HttpRequest, HttpResponse
 from django.test import AsyncClient, Client
 from django.utils.decorators import method_decorator
+from framework import (
+    CallerOfMiddleware,
+    _async_framework_class,
+    _async_framework_function,
+    _async_framework_viewset,
+    _framework_class,
+    _framework_function,
+    _framework_viewset,
+)
 from rest_framework import serializers
+from rest_framework.authentication import SessionAuthentication
 from rest_framework.decorators import action, api_view
 from rest_framework.exceptions import APIException
 from rest_framework.negotiation import DefaultContentNegotiation
-from rest_framework.permissions import BasePermission
+from rest_framework.permissions import BasePermission, IsAuthenticated
 from rest_framework.renderers import (
     AdminRenderer,
     BaseRenderer,
@@ -47,6 +47,7 @@ from rest_framework.throttling import UserRateThrottle
 from rest_framework.views import APIView
 from rest_framework.viewsets import ViewSet
 from test_decorators import created, problem, row, write, write_async
+from test_forms import fill_in
 
 from idempotency.decorators import idempotent
 from idempotency.drf import IdempotencyMixin
@@ -843,3 +844,49 @@ def test_a_payment_that_cannot_be_is_not_found(alice: Account, client: Client, p
     ):
         assert response.status_code == 404
         assert set(response.json()) == {"detail"}
+
+
+# Forms
+
+
+def test_the_framework_takes_forms_of_a_session(customer: Client, serve: Any) -> None:
+    """Its own authentication reads the CSRF token from the form, before us."""
+
+    class WorkView(IdempotencyMixin, APIView):
+        authentication_classes = (SessionAuthentication,)
+        idempotency = {"form": True}  # noqa: RUF012
+
+        def post(self, request: Any) -> Response:
+            return Response({"id": write().pk, "a": request.data["a"]}, status=201)
+
+    fields = fill_in(customer.get("/checkout/"), a="1")
+    serve(WorkView.as_view())
+
+    first, retry = (customer.post("/work/", fields) for _ in range(2))
+
+    assert (first.status_code, retry.content) == (201, first.content)
+    assert Payment.objects.count() == 1
+
+
+@pytest.mark.parametrize(
+    ("attributes", "status"),
+    [({"parser_classes": ()}, 415), ({"permission_classes": (IsAuthenticated,)}, 403)],
+)
+def test_the_framework_comes_first(
+    alice: Account, serve: Any, attributes: dict[str, Any], status: int
+) -> None:
+    """A form that it would not let in, or not parse, is not read for a key."""
+
+    class WorkView(IdempotencyMixin, APIView):
+        authentication_classes = ()
+        idempotency = {"form": True}  # noqa: RUF012
+
+        def post(self, _request: Any) -> Response:
+            raise AssertionError
+
+    for name, value in attributes.items():
+        setattr(WorkView, name, value)
+    serve(WorkView.as_view())
+
+    response = Client().post("/work/", b"--between--", "multipart/form-data; boundary=between")
+    assert response.status_code == status

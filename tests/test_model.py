@@ -18,6 +18,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from hypothesis.stateful import run_state_machine_as_test as run
+from support import backend_pid
 
 from idempotency import claims, exceptions
 from idempotency.answers import Answer
@@ -227,7 +228,7 @@ class Protocol(RuleBasedStateMachine):
 
     def die(self, worker: Worker) -> None:
         """A worker loses its connection, and with it the lock; nobody cleans up after it."""
-        pid = worker.do(lambda: connection.connection.info.backend_pid)
+        pid = worker.do(backend_pid)
         with connection.cursor() as cursor:
             cursor.execute("SELECT pg_terminate_backend(%s, 30000)", [pid])
 

@@ -17,7 +17,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from testproject.postgres import PostgresUnavailable, database_url
+from testproject.postgres import CHOICE, PostgresUnavailable, database_url
 
 SHOP = "the shop's data in a folder with spaces and a name too long for any socket in it " * 2
 """The folder of the tests that do not mind if its data is there already."""
@@ -26,9 +26,10 @@ User = subprocess.Popen[str]
 Start = Callable[[Path], User]
 
 OURS = f"uid-{os.geteuid()}"
-KEEPER, SERVER = "testproject/postgres.py", "bin/postgres"
+KEEPER, SERVER = "-m\0testproject.postgres\0", "bin/postgres"
 PROGRAM = """
-import pathlib, sys
+import pathlib, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 from testproject.postgres import database_url
 folder = pathlib.Path(sys.argv[1])
 url = database_url(folder)
@@ -258,3 +259,22 @@ def test_a_folder_prepared_by_somebody_else_is_refused(place: Path) -> None:
 
     with pytest.raises(PostgresUnavailable, match="only we can write"):
         database_url(place / "theirs")
+
+
+def test_the_programs_may_be_chosen(
+    place: Path, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of a folder serve data of their own, and no others stand in for them."""
+    usual = url_of(start(place / SHOP))
+    (program,) = processes(place, SERVER)
+    chosen = Path(f"/proc/{program}/exe").resolve().parent
+    monkeypatch.setenv(CHOICE, str(chosen))
+
+    url = url_of(start(place / SHOP))
+
+    assert url != usual
+    assert ask(url, "SHOW data_directory") != ask(usual, "SHOW data_directory")
+    monkeypatch.setenv(CHOICE, str(place))
+    with pytest.raises(PostgresUnavailable, match=f"{CHOICE} is '{place}'"):
+        database_url(place / "chosen")
+    wait_until(lambda: not processes(place / "chosen"))

@@ -117,7 +117,9 @@ def test_another_database_than_postgresql_is_refused(monkeypatch: pytest.MonkeyP
 def test_a_database_that_cannot_be_reached_is_an_error() -> None:
     """In one line."""
     with unreachable_database():
-        with pytest.raises(CommandError, match=r"^connection failed: .*\.$"):
+        with pytest.raises(
+            CommandError, match=r"^(connection failed: |couldn't get a connection ).*\.$"
+        ):
             run()
 
 
@@ -235,7 +237,7 @@ def test_a_lost_connection_is_told_with_what_had_been_done(start: Start) -> None
         output, _ = command.communicate(timeout=DEADLINE)
 
     assert output.startswith("CommandError: terminating connection")
-    assert output.endswith("At least 1 expired idempotency key had been deleted.\n")
+    assert "At least 1 expired idempotency key had been deleted.\n" in output
     assert command.returncode == 1
     assert IdempotencyKey.objects.count() == 2
 

@@ -39,7 +39,7 @@ Samples = dict[tuple[str, ...], float]
 """Values by name, outcome, operation and, of a bucket, its upper bound."""
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def exporter() -> InMemorySpanExporter:
     """Set OpenTelemetry up as a project would: for the whole process, once."""
     metrics.set_meter_provider(MeterProvider([PrometheusMetricReader()], shutdown_on_exit=False))

@@ -5,7 +5,7 @@ request at a statement; clients that retry, and write down what they were told; 
 compares that with the database.
 
 ``ledger`` is what the clients write, ``clients`` send and retry, ``proxy`` stops requests,
-``world`` starts and ends processes (``leash`` ties them to us, ``serving`` configures gunicorn),
+``world`` starts and ends processes (``serving`` configures gunicorn),
 ``matrix`` lists the faults, ``checker`` compares, ``rounds`` brings all together. ``sabotage``
 breaks the promise on purpose, to see that the checker notices.
 """

@@ -20,9 +20,9 @@ import psycopg
 from django.conf import settings
 from psycopg.conninfo import make_conninfo
 
-from testproject import postgres
+from testproject import leash, postgres
 
-from . import leash, sabotage
+from . import sabotage
 from .checker import BALANCE
 from .clients import TOKENS
 from .proxy import Proxy
@@ -104,7 +104,7 @@ class World:
         password.write_text(self.password)
         if postgres.ROOT:
             for path in (self.folder, password):
-                shutil.chown(path, "nobody")
+                shutil.chown(path, postgres.ACCOUNT)
         initdb = self._spawn(
             self.programs / "initdb", "-D", self.folder / "data", "-U", "shop", "-A",
             "scram-sha-256", "-E", "UTF8", "--locale=C", f"--pwfile={password}", "--no-sync",
@@ -156,7 +156,7 @@ class World:
                 master.wait()
 
     def _spawn(self, *command: object, end_with: signal.Signals) -> "subprocess.Popen[bytes]":
-        user = "nobody" if postgres.ROOT else ""
+        user = postgres.ACCOUNT
         with self.log.open("ab") as log:
             return _leashed(
                 [*map(str, command)], end_with, user=user, environment={"LC_ALL": "C"}, output=log
@@ -192,9 +192,10 @@ def _leashed(
     environment: dict[str, str],
     output: IO[bytes],
 ) -> "subprocess.Popen[bytes]":
-    leashed = [sys.executable, "-S", leash.__file__, str(os.getpid()), str(int(end_with)), user]
-    return subprocess.Popen(  # noqa: S603  # our own commands
-        leashed + command,
+    return leash.spawn(
+        command,
+        end_with,
+        user=user,
         cwd="/" if user else settings.CHECKOUT,
         env=environment,
         stdin=subprocess.DEVNULL,

@@ -1,6 +1,5 @@
 """The shop served by gunicorn, in a child process that lives no longer than we do."""
 
-import ctypes
 import errno
 import os
 import signal
@@ -11,7 +10,6 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
-from functools import partial
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,6 +17,8 @@ from typing import Final
 
 from django.conf import settings
 from django.db import connection
+
+from testproject import leash
 
 HOST: Final = "127.0.0.1"
 THREADS: Final = 8
@@ -123,13 +123,20 @@ def _start(port: int, workers: int, folder: Path) -> Server:
     log = folder / "log"
     with _listen(port) as listener, log.open("wb") as output:
         socket_number = listener.fileno()  # handed over, so that nobody can take the port meanwhile
-        gunicorn = [sys.executable, "-m", "gunicorn", "testproject.wsgi", "--worker-class=gthread"]
+        gunicorn: list[str | Path] = [
+            sys.executable,
+            "-m",
+            "gunicorn",
+            "testproject.wsgi",
+            "--worker-class=gthread",
+        ]
         gunicorn += [f"--bind=fd://{socket_number}", "--graceful-timeout=3"]
         gunicorn += [f"--workers={workers}", f"--threads={THREADS}"]
         # gunicorn's control socket, which it would share with every other one, goes to our folder.
         environment = {**os.environ, "GUNICORN_CMD_ARGS": "", "XDG_RUNTIME_DIR": str(folder)}
-        master = subprocess.Popen(
+        master = leash.spawn(
             gunicorn,
+            signal.SIGTERM,
             cwd=settings.CHECKOUT,
             env=environment,
             stdin=subprocess.DEVNULL,
@@ -137,8 +144,6 @@ def _start(port: int, workers: int, folder: Path) -> Server:
             stderr=output,
             pass_fds=[socket_number],
             start_new_session=True,  # a process group of its own, which Ctrl-C does not reach
-            # We have no threads at this point, which could hold a lock at the time of the fork.
-            preexec_fn=partial(_end_with, os.getpid(), ctypes.CDLL(None)),  # noqa: PLW1509
         )
         return Server(listener.getsockname()[1], master, log)
 
@@ -152,11 +157,3 @@ def _listen(port: int) -> socket.socket:
         if error.errno == errno.EADDRINUSE:
             return socket.create_server((HOST, 0))
         raise ServerFailed(f"Port {port} cannot be used: {error.strerror}") from error
-
-
-def _end_with(parent: int, libc: ctypes.CDLL) -> None:
-    """Let the kernel end this process when its parent ends, even by SIGKILL (on Linux)."""
-    if sys.platform == "linux":
-        libc.prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
-    if os.getppid() != parent:  # too late: it has ended
-        os._exit(1)
