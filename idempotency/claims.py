@@ -13,7 +13,6 @@ failure, must find the row as it left it: free, without an answer, in the same l
 (``created_at``) and with no other attempt recorded since (``attempts``).
 """
 
-import json
 import logging
 import time
 from collections.abc import Iterator
@@ -40,7 +39,7 @@ from django.db.transaction import (
     set_rollback,
 )
 
-from . import database, statements
+from . import answers, database, statements
 from .answers import Answer
 from .digests import digest
 from .exceptions import KeyReused, RequestInProgress, StoreUnavailable
@@ -299,11 +298,10 @@ def _wait_for_holder(claim: Claim, seconds: float) -> bool:
 
 
 def _answer(standing: _Standing) -> Answer:
-    headers = json.loads(standing.headers or "[]")
-    pairs = tuple((name, value) for name, value in headers)
-    return Answer(standing.status_code or 0, pairs, standing.body, standing.trace)
+    headers = answers.load(standing.headers or "[]")
+    return Answer(standing.status_code or 0, headers, standing.body, standing.trace)
 
 
 def _saved(attempt: Attempt, answer: Answer) -> tuple[Any, ...]:
-    headers = json.dumps(answer.headers)
+    headers = answers.dump(answer.headers)
     return attempt.number, answer.status_code, headers, answer.body, answer.trace, *attempt.fence
