@@ -29,6 +29,7 @@ from test_decorators import created, problem
 
 from idempotency import http
 from idempotency.digests import digest
+from idempotency.exceptions import UnscopedCaller
 from idempotency.fingerprints import fingerprints
 from idempotency.models import IdempotencyKey
 from testproject.shop.models import Account, Payment
@@ -224,10 +225,10 @@ def test_primary_keys_that_look_like_scopes_are_primary_keys() -> None:
 
     def scope(pk: Any, tenant: str | None) -> str | None:
         request = RequestFactory().post("/")
-        request.user = SimpleNamespace(is_authenticated=True, pk=pk)
+        request.user = SimpleNamespace(is_authenticated=True, pk=pk)  # type: ignore[assignment]
         try:
             return http.scope(request, None, (lambda request: tenant) if tenant else None)
-        except http.UnscopedCaller:
+        except UnscopedCaller:
             return None
 
     pks: list[Any] = [
