@@ -733,10 +733,10 @@ def test_how_a_preference_was_met_is_told(
 
 @pytest.mark.parametrize("kind", PROBLEMS, ids=lambda kind: kind.slug)
 def test_retry_after_stands_where_a_retry_helps(kind: type[IdempotencyError]) -> None:
-    """RFC 9110, 10.2.3: whole seconds, on every 503 and on a conflict that passes; nowhere else."""
+    """RFC 9110, 10.2.3: whole seconds, on every 429, 503 and conflict that passes; nowhere else."""
     response = problems.respond(RequestFactory().post("/"), kind())
 
-    passes = kind.status == 503 or kind.slug == "request-in-progress"
+    passes = kind.status in {429, 503} or kind.slug == "request-in-progress"
     assert (re.fullmatch(r"[1-9][0-9]*", response.headers.get("Retry-After", "")) is not None) == (
         passes
     )

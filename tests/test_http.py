@@ -321,6 +321,7 @@ def test_the_contract_has_these_errors() -> None:
         ("key-reused", 422, None),
         ("request-in-progress", 409, 1),
         ("response-not-kept", 409, None),
+        ("too-many-keys", 429, 1),
         ("store-unavailable", 503, 1),
         ("transaction-conflict", 503, 1),
     }

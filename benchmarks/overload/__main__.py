@@ -1,8 +1,8 @@
 """Print how long others' payments take while many copies of a slow one come again and again.
 
 The slow payment is held by a lock on its account for as long as its window lasts. Its copies are
-answered 409, and come again when ``Retry-After`` is over, as good clients' do. Windows with and
-without them alternate, in one run on one server.
+answered 409, and come again when ``Retry-After`` is over and up to half of that more, as good
+clients' do. Windows with and without them alternate, in one run on one server.
 """
 
 import argparse
@@ -103,7 +103,7 @@ def _held(client: httpx.Client, copies: int, window: Window) -> Iterator[None]:
         while not end.is_set():
             answer = _pay(client, 0, key)
             window.copies[answer.status_code] += not end.is_set()
-            end.wait(float(answer.headers.get("Retry-After", 1)))
+            end.wait(float(answer.headers.get("Retry-After", 1)) * random.uniform(1, 1.5))  # noqa: S311
 
     with ThreadPoolExecutor(copies + 1) as pool:
         with transaction.atomic(), connection.cursor() as cursor:
