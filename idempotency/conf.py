@@ -158,6 +158,10 @@ def _is_number(value: Any, most: int) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= most
 
 
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
 def _is_resolver(value: Any) -> bool:
     if isinstance(value, str):
         try:
@@ -178,11 +182,11 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
         "must be a number of seconds, from 0 to an hour of them",
     ),
     "MAX_BODY_BYTES": (
-        lambda value: _is_number(value, 2**30) and isinstance(value, int),
+        lambda value: _is_count(value) and value <= 2**30,
         "must be a whole number of bytes, from 0 to the gigabyte that PostgreSQL takes",
     ),
     "MAX_KEYS_PER_SCOPE": (
-        lambda value: value is None or (isinstance(value, int) and _is_number(value - 1, 10**9)),
+        lambda value: value is None or (_is_count(value) and value >= 1),
         "must be a whole number of keys, at least 1, or None for any number",
     ),
     "STRICT": (lambda value: isinstance(value, bool), "must be True or False"),

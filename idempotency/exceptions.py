@@ -178,6 +178,7 @@ class TooManyKeys(IdempotencyError):
         "What you sent now has not been processed. Reload this page later; should your browser ask "
         "whether to send the form again, agree: it will not be done twice."
     )
+    retry_after = 1
     outcome = Outcome.TOO_MANY_KEYS
 
     MOST = 3600
