@@ -7,7 +7,8 @@ and pages do not depend on what else the machine does; times do, so what is comp
 turns within one run.
 
 ``database`` makes the database, ``designs`` the layouts to compare, ``rows`` what is in them,
-``traffic`` the live requests, and ``tables`` prints. ``faults`` is another matter: see there.
+``traffic`` the live requests, and ``tables`` prints. ``overload`` measures what copies of a slow
+request cost others. ``faults`` and ``fuzz`` are another matter: see there.
 """
 
 import os

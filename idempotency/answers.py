@@ -3,8 +3,11 @@
 "Answer" is a response as it is kept; "response" is Django's. No database.
 """
 
+import json
+import logging
 import re
-from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -12,10 +15,12 @@ from typing import Any
 from asgiref.sync import async_to_sync
 from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
-from django.http.response import HttpResponseBase
+from django.http.response import BadHeaderError, HttpResponseBase
 
 from . import conf, signals
 from .exceptions import ResponseNotKept
+
+logger = logging.getLogger("idempotency")
 
 REPLAYED_HEADER = "Idempotent-Replayed"
 
@@ -31,12 +36,15 @@ _NOT_KEPT = re.compile(
 )
 
 
+Headers = tuple[tuple[str, str], ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """A response as it is kept."""
 
     status_code: int
-    headers: tuple[tuple[str, str], ...]
+    headers: Headers
     body: bytes | None
     """None where it was too large to keep."""
     trace: bytes = b""
@@ -44,8 +52,14 @@ class Answer:
 
 
 def capture(request: HttpRequest, response: HttpResponseBase) -> Answer:
-    """Take what is kept of a response. A streamed one is read, up to the limit, and stays whole."""
+    """Take what is kept of a response. A streamed one is read, up to the limit, and stays whole.
+
+    Raises:
+        BadHeaderError: A header has a NUL, which PostgreSQL stores as little as servers send it.
+    """
     headers = tuple(item for item in response.items() if not _NOT_KEPT.fullmatch(item[0]))
+    if any("\0" in text for item in headers for text in item):
+        raise BadHeaderError(f"The view has set a header with a NUL in it: {headers!r}.")
     body = _body(request, response)
     return Answer(response.status_code, headers, body, signals.current_trace())
 
@@ -101,18 +115,47 @@ async def _achain(
             yield chunk
 
 
+def dump(headers: Headers) -> str:
+    """Write headers as they are stored: as JSON, a list of [name, value] in order."""
+    return json.dumps(headers)
+
+
+def load(stored: str) -> Headers:
+    """Read stored headers.
+
+    Raises:
+        ResponseNotKept: Something else is stored, which `dump` has not written.
+    """
+    with _readable():
+        headers = tuple((name, value) for name, value in json.loads(stored))
+        if not all(isinstance(text, str) for pair in headers for text in pair):
+            raise TypeError("A header is text.")
+        return headers
+
+
+@contextmanager
+def _readable() -> Iterator[None]:
+    """Let a row that somebody has tampered with say nothing: neither run again nor break."""
+    try:
+        yield
+    except (TypeError, ValueError, RecursionError) as error:
+        logger.exception("A stored answer cannot be read. Its key is refused until it is evicted.")
+        raise ResponseNotKept("What was stored cannot be read.") from error
+
+
 def replay(answer: Answer) -> HttpResponse:
     """Make a response of a stored answer: same status, headers and bytes.
 
     Raises:
-        ResponseNotKept: The answer's body was too large to keep.
+        ResponseNotKept: The answer's body was too large to keep, or the row is not as it was kept.
     """
     if answer.body is None:
         raise ResponseNotKept
     response = HttpResponse(answer.body, status=answer.status_code)
     del response["Content-Type"]
-    for name, value in answer.headers:
-        response[name] = value
+    with _readable():
+        for name, value in answer.headers:
+            response[name] = value
     if 300 <= answer.status_code < 400 and "Location" in response:
         # As Django's redirects have it: its test client follows no other.
         response.url = response["Location"]  # type: ignore[attr-defined]

@@ -13,7 +13,6 @@ failure, must find the row as it left it: free, without an answer, in the same l
 (``created_at``) and with no other attempt recorded since (``attempts``).
 """
 
-import json
 import logging
 import time
 from collections.abc import Iterator
@@ -40,10 +39,10 @@ from django.db.transaction import (
     set_rollback,
 )
 
-from . import database, statements
+from . import answers, database, statements
 from .answers import Answer
 from .digests import digest
-from .exceptions import KeyReused, RequestInProgress, StoreUnavailable
+from .exceptions import KeyReused, RequestInProgress, StoreUnavailable, TooManyKeys
 from .models import IdempotencyKey
 from .signals import Stopwatch
 
@@ -67,6 +66,13 @@ class Claim:
     """The one to write first; a row with any of them is this request's."""
     operation: str
     ttl: timedelta
+    most: int | None = None
+    """How many keys of the scope may live for this one to be claimed; None for any number."""
+
+    @property
+    def room(self) -> tuple[str, int, int] | tuple[()]:
+        """Values of the condition that there is room for the key, where it needs any."""
+        return () if self.most is None else (self.scope, self.most, self.most)
 
     @cached_property
     def id(self) -> UUID:
@@ -133,6 +139,7 @@ def attempt(
     Raises:
         KeyReused: The key stands for another request.
         RequestInProgress: Somebody else's attempt is running.
+        TooManyKeys: The scope has as many keys as it may have, and this is none of them.
         StoreUnavailable: The database cannot be reached. Nothing has run.
         RuntimeError: The caller has opened a transaction already, or switched autocommit off: the
             claim would not be committed before the view runs.
@@ -154,6 +161,8 @@ def attempt(
                 yield mine
                 return
             roll_back()
+        if standing is None or standing.is_expired:
+            _refuse_without_room(claim)
         if not is_held or (standing is None and not look):
             continue  # somebody was faster between our look and our lock: look at what he has done
         if time.monotonic() >= deadline:
@@ -259,10 +268,12 @@ def _lock(claim: Claim, standing: _Standing | None) -> tuple[bool, Attempt | Non
     begin: list[database.Statement] = []
     if standing and standing.is_expired:
         values: tuple[Any, ...] = (claim.ttl, claim.operation, claim.fingerprints[0], claim.id)
-        begin.append((statements.TAKE_OVER, values))
+        sql = statements.TAKE_OVER_WITHIN if claim.room else statements.TAKE_OVER
+        begin.append((sql, values + claim.room))
     if not standing or standing.is_expired:  # a purge may be deleting it
         values = (claim.ttl, claim.scope, claim.key, claim.operation, claim.fingerprints[0])
-        begin.append((statements.CLAIM, (claim.id, *values)))
+        sql = statements.CLAIM_WITHIN if claim.room else statements.CLAIM
+        begin.append((sql, (claim.id, *values, *claim.room)))
     commit = _commit(statements.COMMIT_CLAIM) if begin else []
     try:
         with database.reachable():
@@ -278,6 +289,16 @@ def _lock(claim: Claim, standing: _Standing | None) -> tuple[bool, Attempt | Non
         return False, None
     number = 1 if is_new and row.attempts == 1 else row.attempts + 1
     return False, Attempt(claim.id, claim.scope, claim.key, number, row.created_at, row.attempts)
+
+
+def _refuse_without_room(claim: Claim) -> None:
+    """Tell a key that was not claimed for want of room from one that somebody else has."""
+    if not claim.room:
+        return
+    with database.reachable():
+        row = database.fetch(statements.FULL, (*claim.room, claim.id))
+    if row:
+        raise TooManyKeys(row[0])
 
 
 def _commit(sql: str) -> list[database.Statement]:
@@ -299,11 +320,10 @@ def _wait_for_holder(claim: Claim, seconds: float) -> bool:
 
 
 def _answer(standing: _Standing) -> Answer:
-    headers = json.loads(standing.headers or "[]")
-    pairs = tuple((name, value) for name, value in headers)
-    return Answer(standing.status_code or 0, pairs, standing.body, standing.trace)
+    headers = answers.load(standing.headers or "[]")
+    return Answer(standing.status_code or 0, headers, standing.body, standing.trace)
 
 
 def _saved(attempt: Attempt, answer: Answer) -> tuple[Any, ...]:
-    headers = json.dumps(answer.headers)
+    headers = answers.dump(answer.headers)
     return attempt.number, answer.status_code, headers, answer.body, answer.trace, *attempt.fence

@@ -39,6 +39,14 @@ class Settings:
     """Largest response body that is kept, in bytes. Answers of APIs are kilobytes; what is larger
     is a download, better fetched again with GET than stored with every key."""
 
+    MAX_KEYS_PER_SCOPE: int | None = None
+    """How many keys a scope may have that have not expired. One more is refused with 429.
+
+    All callers share one table: a client with a fresh key for each of a million requests, by
+    mistake or malice, fills it for everybody. None by default, because the right number depends on
+    what a caller sends in a ``TTL``, and one that is too low refuses honest requests.
+    """
+
     STRICT: bool = False
     """Whether to accept the draft's quoted string only. Most clients in the field send it bare."""
 
@@ -150,6 +158,10 @@ def _is_number(value: Any, most: int) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= most
 
 
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
 def _is_resolver(value: Any) -> bool:
     if isinstance(value, str):
         try:
@@ -170,8 +182,12 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
         "must be a number of seconds, from 0 to an hour of them",
     ),
     "MAX_BODY_BYTES": (
-        lambda value: _is_number(value, 2**30) and isinstance(value, int),
+        lambda value: _is_count(value) and value <= 2**30,
         "must be a whole number of bytes, from 0 to the gigabyte that PostgreSQL takes",
+    ),
+    "MAX_KEYS_PER_SCOPE": (
+        lambda value: value is None or (_is_count(value) and value >= 1),
+        "must be a whole number of keys, at least 1, or None for any number",
     ),
     "STRICT": (lambda value: isinstance(value, bool), "must be True or False"),
     "TENANT": (_is_resolver, "must be a callable that takes a request, or its dotted path"),

@@ -259,5 +259,6 @@ def parse(request: Request) -> None:
         django_request.body  # noqa: B018  # reading it keeps it
     try:
         request.data  # noqa: B018  # reading it parses it
-    except (LookupError, UnicodeError) as error:  # of a charset that no text has
+    # Of a charset that no text has; or JSON nested deeper than the parser goes.
+    except (LookupError, UnicodeError, RecursionError) as error:
         raise ParseError from error

@@ -42,7 +42,7 @@ class IdempotencyError(Exception):
     needs_new_form: ClassVar[bool] = False
     """Whether it takes a form with a fresh key to go on: the page then links to it."""
 
-    retry_after: ClassVar[int | None] = None
+    retry_after: int | None = None
     """Whole seconds for ``Retry-After``; None where sending the same request again cannot help."""
 
     outcome: ClassVar[Outcome] = Outcome.REFUSED
@@ -161,6 +161,33 @@ class ResponseNotKept(IdempotencyError):
     heading = _("This has been done already")
     advice = _("The page that answered it cannot be shown again. It will not be done twice.")
     outcome = Outcome.RESPONSE_NOT_KEPT
+
+
+class TooManyKeys(IdempotencyError):
+    """The caller has as many idempotency keys as one may have at a time. Nothing was processed.
+
+    Send the same request again later, with the same key: some will have expired. Use one key for
+    all retries of an operation.
+    """
+
+    status = 429
+    slug = "too-many-keys"
+    title = "There are too many idempotency keys"
+    heading = _("You have sent very much in a short time")
+    advice = _(
+        "What you sent now has not been processed. Reload this page later; should your browser ask "
+        "whether to send the form again, agree: it will not be done twice."
+    )
+    retry_after = 1
+    outcome = Outcome.TOO_MANY_KEYS
+
+    MOST = 3600
+    """Seconds. Whoever looks after the site may evict keys, or allow for more of them."""
+
+    def __init__(self, seconds: int = 1) -> None:
+        """Take the time until the first of the caller's keys expires."""
+        super().__init__()
+        self.retry_after = max(1, min(seconds, self.MOST))
 
 
 class StoreUnavailable(IdempotencyError):

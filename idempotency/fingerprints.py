@@ -5,13 +5,16 @@ Method, path, query, media type and body count. How the request is negotiated or
 down: the order of a JSON object's names, or the boundary of a multipart body.
 """
 
+import codecs
 import hashlib
 import json
 from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import suppress
 from operator import itemgetter
 from typing import Any, NoReturn
 from urllib.parse import parse_qsl
 
+from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpRequest
 from django.utils.crypto import salted_hmac
 
@@ -39,8 +42,8 @@ def fingerprints(request: HttpRequest, body: BodyForm | None = None) -> tuple[by
     parts = (
         (request.method or "").encode(),
         _text(request.path),
-        _joined(_flat(sorted(_pairs(request.META.get("QUERY_STRING", "")), key=itemgetter(0)))),
-        _text((request.content_type or "").lower()),
+        _joined(_flat(sorted(_pairs(_query(request)), key=itemgetter(0)))),
+        _text(_media_type(request)),
     )
     form = (body or canonical_body)(request)
     if not isinstance(form, bytes | str):
@@ -71,9 +74,9 @@ def canonical_body(request: HttpRequest, *, without: Collection[str] = ()) -> by
 
 def _kind_and_form(request: HttpRequest, without: Collection[str]) -> tuple[bytes, bytes]:
     """Give the kind of the body and its form; the kind keeps the forms apart."""
-    media_type = (request.content_type or "").lower()
+    media_type = _media_type(request)
     try:
-        if media_type == "multipart/form-data":
+        if (request.content_type or "").lower() == "multipart/form-data":
             return b"multipart", _multipart(request, without)
         if media_type == "application/json" or media_type.endswith("+json"):
             return b"json", _canonical(_JSON.decode(request.body.decode()))
@@ -83,6 +86,24 @@ def _kind_and_form(request: HttpRequest, without: Collection[str]) -> tuple[byte
     except (KeyError, ValueError, RecursionError):
         pass  # It is not what it says: what counts then is every byte.
     return b"bytes", request.body
+
+
+def _media_type(request: HttpRequest) -> str:
+    """Give the media type; with the charset, if it is another than that of all JSON and forms.
+
+    What the same bytes mean then depends on whether the view heeds it.
+    """
+    media_type = (request.content_type or "").lower()
+    charset = (request.content_params or {}).get("charset", "utf-8")
+    with suppress(LookupError, ValueError):
+        charset = codecs.lookup(charset).name
+    return media_type if charset == "utf-8" else f"{media_type}; charset={charset}"
+
+
+def _query(request: HttpRequest) -> str:
+    """Give the query with a character for each byte, as WSGI has it; ASGI has it decoded."""
+    query: str = request.META.get("QUERY_STRING", "")
+    return query.encode().decode("latin-1") if isinstance(request, ASGIRequest) else query
 
 
 def _pairs(encoded: str) -> list[tuple[str, str]]:
@@ -107,7 +128,7 @@ def _multipart(request: HttpRequest, without: Collection[str]) -> bytes:
     if request.method != "POST" or not _has_length(request):
         # Django parses nothing then, and leaves the body to the view. So we only cut it.
         boundary = (request.content_params or {})["boundary"].encode()
-        return _joined(request.body.split(b"--" + boundary))
+        return _joined(_cut(request.body, b"\r\n--" + boundary))
     parts: list[bytes] = []
     for name, values in forms.fields(request).lists():
         for value in () if name in without else values:
@@ -118,12 +139,25 @@ def _multipart(request: HttpRequest, without: Collection[str]) -> bytes:
     return _joined(parts)
 
 
+def _cut(body: bytes, delimiter: bytes) -> list[bytes]:
+    """Cut a multipart body into parts.
+
+    Raises:
+        ValueError: The delimiter is in it where readers disagree on whether it is one.
+    """
+    first, *parts = (b"\r\n" + body).split(delimiter)
+    ends = all(part.startswith((b"\r\n", b"--")) for part in parts)
+    if not ends or any(delimiter[2:] in part for part in (first, *parts)):
+        raise ValueError("It has its boundary in the middle of a line.")
+    return [first, *parts]
+
+
 def _has_length(request: HttpRequest) -> bool:
     length = request.META.get("CONTENT_LENGTH") or "0"
     return length.isdecimal() and int(length) > 0
 
 
-def _described(upload: Any) -> tuple[bytes, bytes, bytes, bytes]:
+def _described(upload: Any) -> tuple[bytes, ...]:
     content = hashlib.sha256()
     for chunk in upload.chunks():
         content.update(chunk)
@@ -131,6 +165,7 @@ def _described(upload: Any) -> tuple[bytes, bytes, bytes, bytes]:
     return (
         _text(upload.name or ""),
         _text(upload.content_type or ""),
+        _text(repr(sorted((upload.content_type_extra or {}).items()))),  # such as the charset
         str(upload.size).encode(),
         content.digest(),
     )

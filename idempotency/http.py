@@ -13,13 +13,23 @@ KEY_HEADER = "Idempotency-Key"
 
 _MAX_LENGTH = 255
 
+_OCTET = "%[89ab][0-9a-f]"
+_UTF_8 = (
+    r"(?:%[0-7][0-9a-f]"
+    rf"|%(?:c[2-9a-f]|d[0-9a-f]){_OCTET}"
+    rf"|%(?:e0%[ab][0-9a-f]|e[1-9a-cef]{_OCTET}|ed%[89][0-9a-f]){_OCTET}"
+    rf"|%(?:f0%[9ab][0-9a-f]|f[1-3]{_OCTET}|f4%8[0-9a-f]){_OCTET}{_OCTET})"
+)
+"""A character with its bytes escaped: RFC 3629, section 4."""
+
 _STRING = r'"(?:[ !#-\[\]-~]|\\["\\])*+"'
 _BARE_ITEM = (
     rf"(?:{_STRING}"
     r"|-?[0-9]{1,15}|-?[0-9]{1,12}\.[0-9]{1,3}"  # integer, decimal
     r"|[A-Za-z*][A-Za-z0-9!#$%&'*+.^_`|~:/-]*+"  # token
-    r"|:[A-Za-z0-9+/=]*+:|\?[01]|@-?[0-9]{1,15}"  # byte sequence, boolean, date
-    r'|%"(?:[ !#$&-~]|%[0-9a-f]{2})*+")'  # display string
+    r"|:(?:(?:[A-Za-z0-9+/]{4})*[A-Za-z0-9+/]{2,4}={0,2})?:"  # byte sequence
+    r"|\?[01]|@-?[0-9]{1,15}"  # boolean, date
+    rf'|%"(?:[ !#$&-~]|{_UTF_8})*+")'  # display string
 )
 _QUOTED_KEY = re.compile(rf"({_STRING})(?:; *[a-z*][a-z0-9_.*-]*+(?:={_BARE_ITEM})?)*")
 """An Item of type String with parameters: RFC 9651, sections 3.3 and 3.3.3."""

@@ -21,6 +21,7 @@ from .exceptions import (
     RequestInProgress,
     ResponseNotKept,
     StoreUnavailable,
+    TooManyKeys,
     TransactionConflict,
     UnknownKey,
     UnscopedCaller,
@@ -169,8 +170,16 @@ def key_schema() -> Json:
 
 
 def _problems(options: Options) -> list[type[IdempotencyError]]:
-    always = [InvalidKey, UnscopedCaller, RequestInProgress, ResponseNotKept, KeyReused]
+    always: list[type[IdempotencyError]] = [
+        InvalidKey,
+        UnscopedCaller,
+        RequestInProgress,
+        ResponseNotKept,
+        KeyReused,
+    ]
     always += [StoreUnavailable, TransactionConflict]
+    if conf.settings.MAX_KEYS_PER_SCOPE is not None:
+        always.append(TooManyKeys)
     return [MissingKey, *always] if options.required else always
 
 

@@ -118,4 +118,5 @@ class Options:
             fingerprints=fingerprints(request, self.fingerprint or self.canonical_body),
             operation=operation,
             ttl=self.life(),
+            most=conf.settings.MAX_KEYS_PER_SCOPE,
         )

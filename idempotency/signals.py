@@ -36,6 +36,8 @@ class Outcome(TextChoices):
     """409: the answer that stood was too large to keep."""
     REFUSED = "refused", _("refused")
     """400: no key, or none that can be used."""
+    TOO_MANY_KEYS = "too_many_keys", _("too many keys")
+    """429: the caller has as many keys as one may have."""
     UNAVAILABLE = "unavailable", _("unavailable")
     """503: the database of the keys could not be reached."""
     TRANSACTION_CONFLICT = "transaction_conflict", _("transaction conflict")

@@ -17,21 +17,33 @@ READ = """
       FROM idempotency_key WHERE id = %s::uuid
 """
 
-# Where the row is there already, its claim is somebody else's. Gives a row if it inserts one.
-CLAIM = f"""
+# As many keys of a scope live as it may have. None is counted beyond that, but expired ones are
+# passed on the way. Who claims at the same moment is not seen, so the limit is soft by so many.
+_ROOM = """
+    (SELECT count(*) FROM (
+        SELECT FROM idempotency_key WHERE scope = %s AND expires_at > statement_timestamp() LIMIT %s
+     ) AS live) < %s
+"""
+
+_CLAIM = f"""
     INSERT INTO idempotency_key (
         id, created_at, expires_at, attempts, status, scope, key, operation, fingerprint,
         last_error
     )
     SELECT %s::uuid, statement_timestamp(), statement_timestamp() + %s::interval, 1,
            'in_progress', %s, %s, %s, %s::bytea, ''
-      FROM {_WITHOUT_FSYNC}
+      FROM {_WITHOUT_FSYNC}{{}}
     ON CONFLICT (id) DO NOTHING
     RETURNING 1
 """
 
-# The key has expired: its row starts a new life in place, as if it had been purged and inserted.
-TAKE_OVER = f"""
+# Where the row is there already, its claim is somebody else's. Gives a row if it inserts one.
+CLAIM = _CLAIM.format("")
+
+# The same where the scope has room for one more.
+CLAIM_WITHIN = _CLAIM.format(f" WHERE {_ROOM}")
+
+_TAKE_OVER = f"""
     UPDATE idempotency_key
        SET created_at = statement_timestamp(), expires_at = statement_timestamp() + %s::interval,
            attempts = 1, status = 'in_progress', operation = %s, fingerprint = %s::bytea,
@@ -40,10 +52,27 @@ TAKE_OVER = f"""
       FROM {_WITHOUT_FSYNC}
      WHERE id = (
         SELECT id FROM idempotency_key
-         WHERE id = %s::uuid AND expires_at <= statement_timestamp()
+         WHERE id = %s::uuid AND expires_at <= statement_timestamp(){{}}
            FOR NO KEY UPDATE SKIP LOCKED
      )
     RETURNING 1
+"""
+
+# The key has expired: its row starts a new life in place, as if it had been purged and inserted.
+TAKE_OVER = _TAKE_OVER.format("")
+TAKE_OVER_WITHIN = _TAKE_OVER.format(f" AND {_ROOM}")
+
+# Asked only where a claim was not made: the seconds until the first of a scope's keys expires,
+# where it has no room for one more, and the key is none of them.
+FULL = """
+    SELECT ceil(extract(epoch FROM min(expires_at) - statement_timestamp()))::int
+      FROM (
+        SELECT expires_at FROM idempotency_key
+         WHERE scope = %s AND expires_at > statement_timestamp() LIMIT %s
+      ) AS live
+    HAVING count(*) >= %s AND NOT EXISTS (
+        SELECT FROM idempotency_key WHERE id = %s::uuid AND expires_at > statement_timestamp()
+    )
 """
 
 # Between a claim and its lock. The next transaction has the isolation of the one that ends.

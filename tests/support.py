@@ -249,6 +249,9 @@ SERVERS = {
     " --host=127.0.0.1 --port={port} --log-level=warning",
 }
 
+FEW = SERVERS["wsgi"].replace("--threads=12", "--threads=4")
+"""For the kind "few": two sync workers with eight threads in all."""
+
 
 @contextmanager
 def shop(kind: str, **environment: str) -> Iterator[httpx.Client]:
@@ -260,7 +263,7 @@ def shop(kind: str, **environment: str) -> Iterator[httpx.Client]:
 @contextmanager
 def _serve(kind: str, folder: str, environment: dict[str, str]) -> Iterator[httpx.Client]:
     port = free_port()
-    command = SERVERS[kind].format(port=port).split()
+    command = (SERVERS | {"few": FEW})[kind].format(port=port).split()
     server = leash.spawn(
         [sys.executable, "-m", *command],
         signal.SIGTERM,

@@ -59,8 +59,9 @@ def databases() -> set[str]:
         (["benchmarks.purge", "--rows=2000", "--rounds=1", "--http-seconds=1"], PURGE),
         (["benchmarks.admin", "--rows=2000", "--rounds=1"], ["The admin's pages, 2,000 keys"]),
         (["benchmarks.crowd", *SMALL_CROWD], ["Capacity", "100 requests at once with 10 keys"]),
+        (["benchmarks.overload", "--rounds=1", "--window=1"], ["Others' payments while one is"]),
     ],
-    ids=["storage", "purge", "admin", "crowd"],
+    ids=["storage", "purge", "admin", "crowd", "overload"],
 )
 def test_a_benchmark_prints_its_tables_and_drops_its_database(
     arguments: list[str], titles: list[str]

@@ -524,7 +524,7 @@ def test_other_errors_are_documented(client: Any) -> None:
     """2.7: Clients act on other errors by the documentation, which has a paragraph for each."""
     page = Page()
 
-    assert {kind.status for kind in PROBLEMS} == {400, 404, 409, 422, 503}
+    assert {kind.status for kind in PROBLEMS} == {400, 404, 409, 422, 429, 503}
     assert {kind.slug for kind in PROBLEMS} <= page.ids
     assert (
         "failed for a reason of the moment is not remembered: a retry of it runs again" in page.text
@@ -733,10 +733,10 @@ def test_how_a_preference_was_met_is_told(
 
 @pytest.mark.parametrize("kind", PROBLEMS, ids=lambda kind: kind.slug)
 def test_retry_after_stands_where_a_retry_helps(kind: type[IdempotencyError]) -> None:
-    """RFC 9110, 10.2.3: whole seconds, on every 503 and on a conflict that passes; nowhere else."""
+    """RFC 9110, 10.2.3: whole seconds, on every 429, 503 and conflict that passes; nowhere else."""
     response = problems.respond(RequestFactory().post("/"), kind())
 
-    passes = kind.status == 503 or kind.slug == "request-in-progress"
+    passes = kind.status in {429, 503} or kind.slug == "request-in-progress"
     assert (re.fullmatch(r"[1-9][0-9]*", response.headers.get("Retry-After", "")) is not None) == (
         passes
     )

@@ -2,10 +2,12 @@
 
 import json
 from decimal import Decimal
+from io import BytesIO
 from typing import Any
 
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
+from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpRequest
 from django.test import RequestFactory
 from django.test.client import encode_multipart
@@ -107,6 +109,35 @@ def test_any_query_has_a_fingerprint() -> None:
     queries = ["%FF", "%FE", "\u00ff", "%00", "a=%ff%fe", "=", "%"]
 
     assert len({of(path=f"/?x{query}") for query in queries}) == len(queries)
+
+
+def test_the_charset_counts_where_it_is_not_utf_8() -> None:
+    """A view may heed it, and then the same bytes mean something else; its spelling is nothing."""
+    body = '{"a": "ä"}'.encode()
+
+    assert of(body, f"{JSON}; charset=UTF8") == of(body, f'{JSON}; charset="utf-8"') == of(body)
+    assert of(body, f"{JSON}; charset=latin-1") == of(body, f"{JSON}; charset=ISO-8859-1")
+    types = [JSON, "text/plain", URLENCODED]
+    types += [f"{name}; charset={charset}" for name in types for charset in ("ascii", "cp500", "?")]
+    assert len({of(body, media_type) for media_type in types}) == 12
+
+
+def test_json_in_another_charset_counts_byte_by_byte() -> None:
+    """What is one text in UTF-8 may be two in Latin-1, and readers differ in which they take."""
+    raw, escaped = '{"a": "ä"}'.encode(), b'{"a": "\\u00e4"}'
+
+    assert same_json(raw, escaped)
+    assert of(raw, f"{JSON}; charset=latin-1") != of(escaped, f"{JSON}; charset=latin-1")
+
+
+def test_a_query_counts_as_it_was_sent_under_asgi_too() -> None:
+    """Django decodes what is not escaped there, and the bytes are what was meant."""
+
+    def of_asgi(query: bytes) -> bytes:
+        scope = {"type": "http", "method": "POST", "path": "/", "headers": []}
+        return fingerprints(ASGIRequest(scope | {"query_string": query}, BytesIO()))[0]
+
+    assert of_asgi("a=ä".encode()) == of_asgi(b"a=%C3%A4") != of_asgi(b"a=%E4")
 
 
 # JSON
@@ -350,6 +381,32 @@ def test_what_django_would_not_tell_apart_counts_where_the_view_parses() -> None
     media_type = "multipart/form-data; boundary=x"
 
     assert len({of(body, media_type, method="PATCH") for body in bodies}) == len(bodies)
+
+
+def test_a_boundary_in_mid_line_does_count() -> None:
+    """It is content to some readers: to leave it out would make one request of two."""
+
+    def of_boundary(boundary: bytes) -> bytes:
+        part = b'--%b\r\nContent-Disposition: form-data; name="a"\r\n\r\n'
+        media_type = f"multipart/form-data; boundary={boundary.decode()}"
+        bodies = [b"x--%b y\r\n--%b--", b"\r\n--%b y\r\n--%b--"]
+        return b"".join(
+            of((part + body) % (boundary, boundary, boundary), media_type, method="PATCH")
+            for body in bodies
+        )
+
+    first, other = of_boundary(b"p"), of_boundary(b"q")
+    assert first[:33] != other[:33]
+    assert first[33:] != other[33:]
+
+
+def test_the_charset_of_a_file_counts() -> None:
+    """And whatever else its media type has for parameters."""
+    part = b'--x\r\nContent-Disposition: form-data; name="a"; filename="b"\r\n'
+    part += b"Content-Type: text/csv; %b\r\n\r\n\xc3\xa4\r\n--x--\r\n"
+    parameters = [b"charset=utf-8", b"charset=latin-1", b"header=absent", b""]
+
+    assert len({of(part % it, "multipart/form-data; boundary=x") for it in parameters}) == 4
 
 
 def test_a_broken_multipart_body_of_patch_counts_byte_by_byte() -> None:

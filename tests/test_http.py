@@ -64,6 +64,8 @@ INVALID = {
     "unbalanced": ['"', '"a', 'a"', 'a"b"', '"a"b', '"a\\b"'],
     "a list": ['"a", "b"', "a,b", ",", '"a",'],
     "bad parameters": ['"a";', '"a";A=1', '"a";b=', '"a" ;b', '"a";b=(1)'],
+    "bytes that are none": ['"a";b=:a:', '"a";b=:=aa:', '"a";b=:aa===:', '"a";b=:====:'],
+    "escapes that are no UTF-8": [f'"a";b=%"{it}"' for it in ("%c3", "%ff", "%ed%a0%80", "%c0%80")],
     "not printable ASCII": ['"ä"', "ä", "\0", "a\nb", "a\tb", "a\x7f", "💶", "\ud800"],
     "too long": ["x" * 256, f'"{"x" * 256}"'],
 }
@@ -319,6 +321,7 @@ def test_the_contract_has_these_errors() -> None:
         ("key-reused", 422, None),
         ("request-in-progress", 409, 1),
         ("response-not-kept", 409, None),
+        ("too-many-keys", 429, 1),
         ("store-unavailable", 503, 1),
         ("transaction-conflict", 503, 1),
     }

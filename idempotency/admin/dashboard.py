@@ -34,7 +34,7 @@ SERIES = {
         _("failures"),
         {Outcome.FAILED, Outcome.UNAVAILABLE, Outcome.TRANSACTION_CONFLICT},
     ),
-    "refused": (_("refused (400)"), {Outcome.REFUSED}),
+    "refused": (_("refused (400, 429)"), {Outcome.REFUSED, Outcome.TOO_MANY_KEYS}),
 }
 """The parts of a column, from the bottom up: what each is called, and which outcomes it has."""
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from django.contrib.admin import display
 from django.db import models
 from django.db.models import Func, Value
+from django.db.models.functions import Cast
 from django.template.defaultfilters import filesizeformat
 from django.utils.formats import localize, number_format
 from django.utils.html import format_html, format_html_join
@@ -20,6 +21,8 @@ from django.utils.timezone import is_aware, localtime
 from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
+from idempotency import answers
+from idempotency.exceptions import ResponseNotKept
 from idempotency.models import IdempotencyKey
 
 from . import activity
@@ -234,11 +237,13 @@ def hidden_answer(_key: Any) -> str:
 
 @display(description=_("headers"))
 def headers(key: Any) -> str:
-    """Show the headers in their order."""
-    pairs = _read(key, "headers")
-    if not pairs:
-        return _NOTHING
-    return _table(pairs)
+    """Show the headers in their order; or what somebody has put there in place of them."""
+    stored = _read(key, Cast("headers", models.TextField()))
+    try:
+        pairs = answers.load(stored or "[]")
+    except ResponseNotKept:
+        return format_html("<code>{}</code>", stored)
+    return _table(pairs) if pairs else _NOTHING
 
 
 @display(description=_("body"))

@@ -77,16 +77,22 @@ def _is_known(request: HttpRequest) -> bool:
 def _user(request: HttpRequest) -> User | AnonymousUser:
     scheme, _, credentials = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() == "bearer":
-        account = Account.objects.filter(token=credentials).select_related("user").first()
+        accounts = Account.objects.filter(token=_printable(credentials))
+        account = accounts.select_related("user").first()
         return account.user if account and account.user.is_active else AnonymousUser()
     if scheme.lower() == "basic":
         try:
             name, _, password = base64.b64decode(credentials).decode().partition(":")
         except (binascii.Error, UnicodeDecodeError):
             return AnonymousUser()
-        user = authenticate(request, username=name, password=password)
+        user = authenticate(request, username=_printable(name), password=password)
         return user if isinstance(user, User) else AnonymousUser()
     return AnonymousUser()
+
+
+def _printable(text: str) -> str:
+    """Give text that the database can be asked for: it takes no NUL."""
+    return text if text.isprintable() else ""
 
 
 def _unauthorized() -> HttpResponse:

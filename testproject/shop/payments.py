@@ -58,9 +58,10 @@ class Order:
             raise InvalidOrder("Send amount, currency and card as a JSON object.") from error
         if exact != value or not 0 < exact < 10**9:
             raise InvalidOrder("The amount must be positive, with two decimals at most.")
-        if not (isinstance(currency, str) and len(currency) == 3 and currency.isascii()):
+        letters = isinstance(currency, str) and currency.isascii() and currency.isalpha()
+        if not letters or len(currency) != 3:
             raise InvalidOrder("The currency must be a code of three letters.")
-        if card not in CARDS:
+        if card not in [*CARDS]:
             raise InvalidOrder(f"The card must be one of {', '.join(CARDS)}.")
         return cls(exact, currency.upper(), card)
 

@@ -1,0 +1,1 @@
+"""What 60 duplicates of a slow request cost others: ``python -m benchmarks.overload --help``."""
