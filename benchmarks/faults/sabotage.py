@@ -1,17 +1,16 @@
-"""The shop's WSGI application, with the promise broken on purpose if the environment says so.
+"""Breaks the promise on purpose in a worker of the shop, if the environment says so.
 
 The package knows nothing of it. To leave out the lock alone breaks nothing: the answer is saved
 only in a row that has none yet, or all is rolled back. So that check is left out with it.
 """
 
 import os
+from datetime import datetime
 
 from django.db import connection
+from django.utils import timezone
 
 from idempotency import answers, claims, http, statements
-from testproject.wsgi import application
-
-__all__ = ["application"]
 
 VARIABLE = "FAULTS_SABOTAGE"
 
@@ -37,11 +36,35 @@ def _replay_across_users() -> None:
     http.scope = lambda *_: "everybody"
 
 
+def _commit_without_fsync() -> None:
+    """Switch ``synchronous_commit`` off for the session, and not for the claim alone."""
+    statements.CLAIM = statements.CLAIM.replace("'off', true", "'off', false")
+
+
+def _trust_the_clock() -> None:
+    """Judge by the app's clock, and not by the database's, whether a key has expired."""
+    read = claims._insert_or_read  # noqa: SLF001
+
+    def judged(claim: claims.Claim) -> claims._Standing:
+        standing = read(claim)
+        first_seen = datetime.fromisoformat(standing.created_at)
+        return standing._replace(is_expired=timezone.now() > first_seen + claim.ttl)
+
+    claims._insert_or_read = judged  # noqa: SLF001
+    condition = " AND expires_at <= statement_timestamp()"
+    statements.TAKE_OVER = statements.TAKE_OVER.replace(condition, "")
+
+
 SABOTAGES = {
     "lock": _skip_the_lock,
     "save": _save_outside,
     "scope": _replay_across_users,
+    "fsync": _commit_without_fsync,
+    "clock": _trust_the_clock,
 }
 
-if _name := os.environ.get(VARIABLE):
-    SABOTAGES[_name]()
+
+def apply() -> None:
+    """Break what the environment names."""
+    if name := os.environ.get(VARIABLE):
+        SABOTAGES[name]()
