@@ -22,7 +22,7 @@ PATIENCE = 30.0
 TIMEOUT = 2.0
 """Seconds a client waits for an answer."""
 
-PAIRS = 10
+PAIRS = 16
 """Pairs of accounts. The two of a pair use the same keys for the same payments, each its own."""
 
 TOKENS = [f"payer-{number}" for number in range(2 * PAIRS)]

@@ -3,12 +3,11 @@
 import os
 import random
 import re
-import resource
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 
 import psycopg
@@ -16,7 +15,7 @@ import psycopg
 from . import clock
 from .observer import Observer
 from .proxy import LOCKED, MOMENTS, STEPS, Trap
-from .server import Session
+from .server import PRLIMIT, Session
 from .world import ISOLATIONS, Setting, World
 
 _HOUR = 3600
@@ -46,8 +45,10 @@ class Scene:
 
     def signal_worker(self, number: signal.Signals) -> None:
         """Send a signal to the worker."""
-        with suppress(ProcessLookupError):
+        try:
             os.kill(self.worker, number)
+        except ProcessLookupError as error:
+            raise Missed from error
 
     def backends(self) -> list[int]:
         """Give PostgreSQL's process for the connection; with PgBouncer, all for its worker."""
@@ -63,11 +64,13 @@ class Scene:
         account = re.search(r'"shop_account"."id" = (\d+)', self.sql)
         if account is None:
             raise RuntimeError(f"The statement is not what was expected: {self.sql}")
-        with self.world.server.connect() as session:
+        with closing(self.world.server.connect()) as session:
             session.execute("SET deadlock_timeout = '30s'")  # it is the worker who has to notice
             session.execute("SET lock_timeout = '20s'")
             session.execute("BEGIN")
-            session.execute("UPDATE shop_account SET balance = balance WHERE id = %s", account.groups())
+            session.execute(
+                "UPDATE shop_account SET balance = balance WHERE id = %s", account.groups()
+            )
             yield session
 
     def let_wait_for(self, rival: Session) -> None:
@@ -101,8 +104,9 @@ def _ask_to_end(scene: Scene) -> None:
 
 
 def _terminate(scene: Scene) -> None:
-    for pid in scene.backends():
-        scene.observer.ask("SELECT pg_terminate_backend(%s, 5000)", pid)
+    ended = "SELECT pg_terminate_backend(%s, 5000)"
+    if not any([scene.observer.ask(ended, pid) == [(True,)] for pid in scene.backends()]):
+        raise Missed
 
 
 def _crash(scene: Scene) -> None:
@@ -136,7 +140,8 @@ def _hang(scene: Scene) -> None:
     scene.signal_worker(signal.SIGSTOP)
     if scene.key:
         scene.observer.wait_until_free(scene.key)
-    scene.signal_worker(signal.SIGKILL)
+    with suppress(Missed):
+        scene.signal_worker(signal.SIGKILL)
     scene.trap.release(0)
 
 
@@ -182,22 +187,15 @@ def _put_clock_off(scene: Scene) -> None:
 
 def _fill_disk(scene: Scene) -> None:
     """Let every write to a file fail for a while: of the WAL, which PostgreSQL does not survive."""
-    backends = scene.backends()
     with scene.world.upheaval():
-        for pid in backends:
-            _limit_files(pid, 0)
+        backends = [it for it in scene.backends() if scene.world.server.limit_files(it, "0")]
         scene.trap.release()
+        if not backends:
+            raise Missed
         time.sleep(scene.chance.uniform(0.1, 0.4))
         for pid in backends:
-            _limit_files(pid, resource.RLIM_INFINITY)
+            scene.world.server.limit_files(pid, "unlimited")
         scene.observer.ask("SELECT 1")  # once it has recovered
-
-
-def _limit_files(pid: int, size: int) -> None:
-    with suppress(ProcessLookupError):
-        _, hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)
-        most = hard if size == resource.RLIM_INFINITY else size
-        resource.prlimit(pid, resource.RLIMIT_FSIZE, (most, hard))
 
 
 def _kill_bouncer(scene: Scene) -> None:
@@ -230,7 +228,7 @@ FAULTS = {
         Fault("crash", 2, _crash),
         Fault(
             "disk-full", 2, _fill_disk, (*_WRITES,), ("before",),
-            lambda _: hasattr(resource, "prlimit"),  # Linux
+            lambda _: PRLIMIT is not None,
         ),
         Fault("failover-sync", 1, _fail_over, fits=lambda it: it.standby == "sync"),
         Fault("failover-async", 1, _fail_over, fits=lambda it: it.standby == "async"),

@@ -23,7 +23,7 @@ from .proxy import Trap
 from .records import Record
 from .world import ISOLATIONS, Setting, World
 
-LANES = 5
+LANES = 6
 """Faults that are under way at the same time, each at a request of its own."""
 
 ROUND = 50

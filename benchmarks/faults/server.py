@@ -25,7 +25,11 @@ _OPTIONS = {
     # Whatever is committed without an fsync stays in memory for long, so that a crash loses it.
     "wal_writer_delay": "10s",
     "wal_retrieve_retry_interval": "100ms",
+    "wal_receiver_status_interval": "1s",
 }
+
+PRLIMIT = shutil.which("prlimit")
+"""The program of Linux that limits what a process may do, while it runs."""
 
 _BESIDE = {
     "idle_in_transaction_session_timeout": "0",
@@ -112,6 +116,14 @@ class Server:
             self.process.send_signal(number)
             self.process.wait(START)
             self.process = None
+
+    def limit_files(self, pid: int, size: str) -> bool:
+        """Let what one of its processes writes to files beyond a size fail, as on a full disk.
+
+        False where there is no such process. It has the account to do that; root may not.
+        """
+        command = [PRLIMIT, "--pid", pid, f"--fsize={size}:"]
+        return unprivileged(*command, log=self.log, end_with=signal.SIGKILL).wait() == 0
 
     def lose(self) -> None:
         """End at once, as a host does that loses its power, with all that was on it."""
