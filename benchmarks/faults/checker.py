@@ -17,8 +17,16 @@ BALANCE: Final = Decimal(10**9)
 """What every account has in the beginning."""
 
 KINDS = (
-    "loss", "duplicate", "difference", "torn", "refusal", "unusable", "silent", "unasked", "balance",
-)  # fmt: skip
+    "loss",
+    "duplicate",
+    "difference",
+    "torn",
+    "refusal",
+    "unusable",
+    "silent",
+    "unasked",
+    "balance",
+)
 """What can be wrong: an acknowledged payment is not there, or is there twice; two answers for one
 key differ; the payment is there and the answer is not, or the other way round; a good payment was
 refused; a key had no answer in time; a 409 or 503 that does not say when to try again; nobody asked
@@ -80,31 +88,22 @@ class Checker:
     def _of_key(self, attempts: list[Attempt], effects: int, kept: int) -> Iterator[Breach]:
         first = attempts[0]
         name = f"key {first.key} of {first.account}"
-
-        def breach(kind: str, sentence: str) -> Breach:
-            return Breach(kind, f"{name} {sentence}", tuple(attempts))
-
         answers = [attempt for attempt in attempts if attempt.status == DEFINITE]
-        if answers and not effects:
-            if not kept and max(a.came for a in answers) < max(self.losses, default=0):
-                self.forgotten.append(first.payment)
-            else:
-                yield breach("loss", "was acknowledged, and no payment was made.")
-        if effects > 1:
-            yield breach("duplicate", f"made {effects} payments.")
-        if bool(effects) != bool(kept):
-            yield breach("torn", f"has {effects} payments and {kept} answers.")
+        is_gone = bool(answers) and not effects
+        if is_gone and not kept and max(a.came for a in answers) < max(self.losses, default=0):
+            self.forgotten.append(first.payment)
+            is_gone = False
         told = {(bisect(self.losses, attempt.came), attempt.digest) for attempt in answers}
-        if len(told) > len({age for age, _ in told}):
-            yield breach("difference", "was given different answers.")
-        for attempt in attempts:
-            if is_definite(attempt.status) and attempt.status != DEFINITE:
-                yield breach("refusal", f"was answered {attempt.status}.")
-            if attempt.status in {409, 503} and not attempt.retry_after:
-                yield breach("silent", f"was answered {attempt.status} without Retry-After.")
-        definite = {attempt.sender for attempt in attempts if is_definite(attempt.status)}
-        if {attempt.sender for attempt in attempts} - definite:
-            yield breach("unusable", f"had no answer within {PATIENCE:g} s.")
+        found = {
+            "loss": is_gone and "was acknowledged, and no payment was made",
+            "duplicate": effects > 1 and f"made {effects} payments",
+            "difference": len(told) > len({age for age, _ in told}) and "was answered differently",
+            "torn": bool(effects) != bool(kept) and f"has {effects} payments and {kept} answers",
+            **_wrong_answers(attempts),
+        }
+        for kind, sentence in found.items():
+            if sentence:
+                yield Breach(kind, f"{name} {sentence}.", tuple(attempts))
 
     def _payments(self) -> Iterator[Payment]:
         rows = self.database.execute(
@@ -132,3 +131,15 @@ class Checker:
         for token, balance, expected in rows:
             if balance != expected:
                 yield Breach("balance", f"{token} has {balance}, and should have {expected}.")
+
+
+def _wrong_answers(attempts: list[Attempt]) -> dict[str, str]:
+    definite = [attempt for attempt in attempts if is_definite(attempt.status)]
+    refused = {attempt.answer for attempt in definite if attempt.status != DEFINITE}
+    silent = {a.answer for a in attempts if a.status in {409, 503} and not a.retry_after}
+    unanswered = {attempt.sender for attempt in attempts} - {a.sender for a in definite}
+    return {
+        "refusal": f"was answered {', '.join(refused)}" if refused else "",
+        "silent": f"was answered {', '.join(silent)} without Retry-After" if silent else "",
+        "unusable": f"had no answer within {PATIENCE:g} s" if unanswered else "",
+    }

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
@@ -87,7 +86,7 @@ class Clients:
             if chance.random() < self.again:
                 self._send(http, *copies[0])  # after the answer: it is replayed
 
-    def _send(self, http: httpx.Client, *payment: Any) -> None:
+    def _send(self, http: httpx.Client, *payment: *tuple[str, str, str, int]) -> None:
         """Send until the answer is definite, or patience ends."""
         sender = next(self._senders)
         chance = random.Random(f"{self.seed}-{sender}")  # noqa: S311
@@ -132,7 +131,7 @@ class Clients:
 def _problem(answer: httpx.Response) -> str:
     if answer.headers.get("Content-Type") != "application/problem+json":
         return ""
-    return urlsplit(answer.json()["type"]).fragment
+    return urlsplit(str(answer.json()["type"])).fragment
 
 
 def is_definite(status: int | None) -> bool:

@@ -18,7 +18,6 @@ from .proxy import LOCKED, MOMENTS, STEPS, Trap
 from .server import PRLIMIT, Session
 from .world import ISOLATIONS, Setting, World
 
-_HOUR = 3600
 _WRITES = LOCKED[1:]
 
 
@@ -104,8 +103,10 @@ def _ask_to_end(scene: Scene) -> None:
 
 
 def _terminate(scene: Scene) -> None:
-    ended = "SELECT pg_terminate_backend(%s, 5000)"
-    if not any([scene.observer.ask(ended, pid) == [(True,)] for pid in scene.backends()]):
+    ended = [
+        scene.observer.ask("SELECT pg_terminate_backend(%s, 5000)", pid) for pid in scene.backends()
+    ]
+    if [(True,)] not in ended:
         raise Missed
 
 
@@ -182,7 +183,8 @@ def _overtake(scene: Scene) -> None:
 
 
 def _put_clock_off(scene: Scene) -> None:
-    clock.set_off(scene.world.clock, scene.chance.uniform(-48 * _HOUR, 48 * _HOUR))
+    hours = scene.chance.uniform(25, 48)  # longer than a key lives
+    clock.set_off(scene.world.clock, scene.chance.choice((-1, 1)) * hours * 3600)
 
 
 def _fill_disk(scene: Scene) -> None:

@@ -4,7 +4,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
@@ -44,7 +44,7 @@ class Record:
 def append(path: Path, record: Record) -> None:
     """Keep a round as a line of a file."""
     with path.open("a") as file:
-        file.write(json.dumps(asdict(record)) + "\n")
+        file.write(json.dumps(vars(record)) + "\n")
 
 
 def read(path: Path) -> list[Record]:

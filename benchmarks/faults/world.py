@@ -52,7 +52,7 @@ class Setting:
     """Whether PgBouncer is in between."""
 
     def __str__(self) -> str:
-        standby = "" if self.standby == "none" else f", {self.standby} standby"
+        standby = "" if self.standby == STANDBYS[0] else f", {self.standby}"
         return f"{self.isolation}{standby}{', PgBouncer' * self.is_pooled}"
 
 
