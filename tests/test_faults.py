@@ -98,7 +98,7 @@ def test_the_promise_holds_through_pgbouncer(made: World, shop: dict[str, str]) 
         ("lock", "delay", 12, "duplicate"),
         ("save", "kill", 20, "duplicate"),
         ("scope", "delay", 4, "loss"),
-        ("fsync", "crash", 8, "loss"),
+        ("fsync", "delay crash", 20, "loss"),
         ("clock", "clock", 60, "duplicate"),
     ],
 )
@@ -107,7 +107,7 @@ def test_a_promise_broken_on_purpose_is_noticed(
 ) -> None:
     """And the key's story is told, request by request."""
     with made.shop(broken, kinds=["threads"]) as urls:
-        one = injected(made, urls, number, fault)
+        one = injected(made, urls, number, *fault.split())
 
     found = {breach.kind: breach for breach in one.breaches}
     assert kind in found

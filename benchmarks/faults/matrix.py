@@ -63,7 +63,7 @@ class Scene:
         account = re.search(r'"shop_account"."id" = (\d+)', self.sql)
         if account is None:
             raise RuntimeError(f"The statement is not what was expected: {self.sql}")
-        with closing(self.world.server.connect()) as session:
+        with closing(self.world.server.connect("off")) as session:
             session.execute("SET deadlock_timeout = '30s'")  # it is the worker who has to notice
             session.execute("SET lock_timeout = '20s'")
             session.execute("BEGIN")

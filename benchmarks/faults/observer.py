@@ -38,7 +38,8 @@ class Observer:
         while True:
             try:
                 if self._session is None:
-                    self._session = self._primary().connect()
+                    # Its commits must not carry to the disk what a crash would lose.
+                    self._session = self._primary().connect("off")
                 return self._session.execute(sql, values).fetchall()
             except psycopg.OperationalError:
                 self._close()

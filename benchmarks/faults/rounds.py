@@ -161,7 +161,7 @@ def settings(
     return [it for it in found if any(FAULTS[name].fits(it) for name in names)]
 
 
-def rounds(
+def rounds(  # noqa: PLR0913  # what the command line says
     world: World, urls: dict[str, str], names: Sequence[str], *, seed: int, faults: int,
     seconds: float, settings: Sequence[Setting],
 ) -> Iterator[Round]:  # fmt: skip

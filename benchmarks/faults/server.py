@@ -34,7 +34,6 @@ PRLIMIT = shutil.which("prlimit")
 _BESIDE = {
     "idle_in_transaction_session_timeout": "0",
     "default_transaction_isolation": r"read\ committed",
-    "synchronous_commit": "local",
 }
 """What holds for our own sessions, whatever the shop's role is given."""
 
@@ -66,9 +65,10 @@ class Server:
             dbname="postgres", sslmode="disable", gssencmode="disable", connect_timeout=5, **more,
         )  # fmt: skip
 
-    def connect(self) -> Session:
+    def connect(self, synchronous_commit: str = "local") -> Session:
         """Give a connection for us, that does not pass the proxy."""
-        options = " ".join(f"-c {name}={value}" for name, value in _BESIDE.items())
+        beside = _BESIDE | {"synchronous_commit": synchronous_commit}
+        options = " ".join(f"-c {name}={value}" for name, value in beside.items())
         return psycopg.connect(self.conninfo(options=options), autocommit=True)
 
     def run(self, program: str, *arguments: object) -> None:
