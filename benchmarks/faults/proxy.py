@@ -14,14 +14,14 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 STEPS = {
-    "claim": "WITH claimed AS",
-    "lock": "SELECT attempts, status FROM idempotency_key",
+    "look": "fingerprint, status, status_code, headers",
+    "claim and lock": "SELECT created_at::text, attempts, status",
     "read": 'FROM "shop_account" WHERE "shop_account"."user_id"',
     "insert": 'INSERT INTO "shop_payment"',
     "update": 'UPDATE "shop_account"',
     "save and COMMIT": "WITH saved AS",
 }
-"""What in its SQL each step of a payment is known by, in their order."""
+"""What in its SQL each step of a payment is known by, in their order. A retry only locks."""
 
 LOCKED = [*STEPS][2:]
 """The steps for which the key's row is locked."""
@@ -48,9 +48,9 @@ class Link:
     def note(self, step: str, sql: str) -> None:
         """Take notice of a statement."""
         self.sql = sql
-        if step == "claim":
+        if step == "look":
             self.key = None
-        elif step == "lock" and (row := re.search(r"id = '([0-9a-f-]{32,36})'", sql)):
+        elif step == "claim and lock" and (row := re.search(r"id = '([0-9a-f-]{32,36})'", sql)):
             self.key = row[1]
 
 

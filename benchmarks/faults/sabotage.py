@@ -5,12 +5,11 @@ only in a row that has none yet, or all is rolled back. So that check is left ou
 """
 
 import os
-from datetime import datetime
 
 from django.db import connection
 from django.utils import timezone
 
-from idempotency import answers, claims, http, statements
+from idempotency import answers, claims, database, http, statements
 
 VARIABLE = "FAULTS_SABOTAGE"
 
@@ -37,20 +36,20 @@ def _replay_across_users() -> None:
 
 
 def _commit_without_fsync() -> None:
-    """Switch ``synchronous_commit`` off for the session, and not for the claim alone."""
-    statements.CLAIM = statements.CLAIM.replace("'off', true", "'off', false")
+    """Treat the effects and the answer as the claim is treated."""
+    statements.COMPLETE = f"SET LOCAL synchronous_commit = off; {statements.COMPLETE}"
 
 
 def _trust_the_clock() -> None:
     """Judge by the app's clock, and not by the database's, whether a key has expired."""
-    read = claims._insert_or_read  # noqa: SLF001
+    read = statements.READ
 
-    def judged(claim: claims.Claim) -> claims._Standing:
-        standing = read(claim)
-        first_seen = datetime.fromisoformat(standing.created_at)
-        return standing._replace(is_expired=timezone.now() > first_seen + claim.ttl)
+    def judged(claim: claims.Claim) -> claims._Standing | None:
+        now = f"'{timezone.now().isoformat()}'::timestamptz"
+        row = database.fetch(read.replace("statement_timestamp()", now), (claim.id,))
+        return claims._Standing(*row) if row else None  # noqa: SLF001
 
-    claims._insert_or_read = judged  # noqa: SLF001
+    claims._read = judged  # noqa: SLF001
     condition = " AND expires_at <= statement_timestamp()"
     statements.TAKE_OVER = statements.TAKE_OVER.replace(condition, "")
 
