@@ -4,6 +4,7 @@ A worker's Python sees a clock that is off by what a file says at the moment.
 """
 
 import os
+import threading
 import time
 from datetime import timedelta
 from pathlib import Path
@@ -26,7 +27,7 @@ def put_off() -> None:
 
 
 def set_off(path: Path, seconds: float) -> None:
-    """Say by how much the clocks are off from now on."""
-    new = path.with_suffix(".new")
+    """Say by how much the clocks are off from now on; several threads may."""
+    new = path.with_suffix(f".{threading.get_ident()}")
     new.write_text(str(seconds))
     new.replace(path)
