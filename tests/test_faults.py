@@ -1,15 +1,29 @@
 """The fault harness finds nothing wrong, and finds what is wrong on purpose."""
 
 import itertools
+import shutil
+import subprocess
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import pytest
+from django.conf import settings
 
+from benchmarks.faults import records
+from benchmarks.faults.checker import Checker
+from benchmarks.faults.ledger import Attempt, Ledger
 from benchmarks.faults.rounds import Round
-from benchmarks.faults.world import World, world
+from benchmarks.faults.rounds import settings as settings_in_turn
+from benchmarks.faults.world import ISOLATIONS, Setting, World, world
+from idempotency.digests import digest
 
 pytestmark = pytest.mark.slow
+
+
+_AMOUNTS = itertools.count(1)
+"""So that no two rounds share a key."""
 
 
 @pytest.fixture(scope="module")
@@ -19,37 +33,189 @@ def made() -> Iterator[World]:
         yield made
 
 
-def injected(made: World, faults: int, *names: str, broken: str = "") -> Round:
+@pytest.fixture(scope="module")
+def shop(made: World) -> Iterator[dict[str, str]]:
+    """Serve one unbroken shop at all its doors for all tests of this module."""
+    with made.shop() as urls:
+        yield urls
+
+
+def injected(
+    made: World, urls: dict[str, str], faults: int, *names: str, setting: Setting | None = None
+) -> Round:
     """Run one round of faults."""
-    one = Round(seed=1, names=[*names], faults=faults, end=time.monotonic() + 60)
-    with made.shop(broken) as url:
-        one.run(made, url, itertools.count(1))
+    one = Round(1, names, faults, time.monotonic() + 90, setting or Setting())
+    one.run(made, urls, _AMOUNTS)
     return one
 
 
-def test_the_promise_holds_under_faults(made: World) -> None:
-    """Every payment is made once, whatever is killed, cut or restarted."""
-    one = injected(made, 12, "kill", "terminate", "cut", "crash", "deadlock")
+def test_the_promise_holds_under_faults(made: World, shop: dict[str, str]) -> None:
+    """Every payment is made once, whatever is killed, cut or restarted, and several at once."""
+    names = ("kill", "terminate", "cut", "crash", "deadlock", "clock", "orphan", "disk-full")
+    one = injected(made, shop, 30, *names)
 
     assert one.breaches == []
-    assert sum(tally.injected for tally in one.tallies.values()) == 12
-    assert sum(tally.acknowledged for tally in one.tallies.values()) > 0
+    assert one.record.acknowledged > 0
+    assert one.record.together > 0
+
+
+@pytest.mark.parametrize("isolation", ISOLATIONS[1:])
+def test_what_cannot_be_serialized_is_told_so(
+    made: World, shop: dict[str, str], isolation: str
+) -> None:
+    """Somebody changes what the view has read: 503 with Retry-After, and the retry pays once."""
+    one = injected(made, shop, 8, "overtake", setting=Setting(isolation))
+
+    assert one.breaches == []
+    assert one.record.answers["503 transaction-conflict"] >= sum(one.record.injected.values()) > 0
+    assert one.record.acknowledged > 0
+
+
+@pytest.mark.parametrize("mode", ["sync", "async"])
+def test_a_promoted_standby_keeps_the_promise(made: World, shop: dict[str, str], mode: str) -> None:
+    """What it has of a payment, it has whole; a synchronous one has all that was acknowledged."""
+    one = injected(made, shop, 2, f"failover-{mode}", setting=Setting(standby=mode))
+
+    assert one.breaches == []
+    assert one.record.injected == {f"failover-{mode}": 2}
+    assert one.record.acknowledged > 0
+    assert mode == "async" or one.record.forgotten == 0
+
+
+@pytest.mark.skipif(shutil.which("pgbouncer") is None, reason="there is no pgbouncer")
+def test_the_promise_holds_through_pgbouncer(made: World, shop: dict[str, str]) -> None:
+    """In transaction mode, also where PgBouncer itself is killed."""
+    names = ("kill", "terminate", "cut", "bouncer-kill", "bouncer-restart")
+    one = injected(made, shop, 20, *names, setting=Setting(is_pooled=True))
+
+    assert one.breaches == []
+    assert one.record.acknowledged > 0
 
 
 @pytest.mark.parametrize(
     ("broken", "fault", "number", "kind"),
     [
-        ("lock", "delay", 8, "duplicate"),
-        ("save", "kill", 12, "duplicate"),
-        ("scope", "delay", 2, "loss"),
+        ("lock", "delay", 12, "duplicate"),
+        ("save", "kill", 20, "duplicate"),
+        ("scope", "delay", 4, "loss"),
+        ("fsync", "delay delay crash", 40, "loss"),
+        ("clock", "clock", 60, "duplicate"),
     ],
 )
 def test_a_promise_broken_on_purpose_is_noticed(
     made: World, broken: str, fault: str, number: int, kind: str
 ) -> None:
     """And the key's story is told, request by request."""
-    one = injected(made, number, fault, broken=broken)
+    with made.shop(broken, kinds=["threads"]) as urls:
+        one = injected(made, urls, number, *fault.split())
 
     found = {breach.kind: breach for breach in one.breaches}
     assert kind in found
     assert len(str(found[kind]).splitlines()) == len(found[kind].story) + 1 > 1
+    assert one.record.breaches.count(kind) > 0
+
+
+def empty(made: World) -> None:
+    """Take away what the rounds of other tests have left, and their standby."""
+    made.set_up(Setting())
+    with made.server.connect() as session:
+        session.execute("TRUNCATE shop_payment, idempotency_key CASCADE")
+        session.execute("UPDATE shop_account SET balance = 1e9")
+
+
+def attempt(status: int, *, came: float, digest: str = "a") -> Attempt:
+    """Give the request of one payment that nobody has made."""
+    return Attempt("payer-0", "payment-1-7", "view", 7, 0, came, 0, status, digest=digest)
+
+
+@pytest.mark.parametrize(
+    ("answers", "losses", "found"),
+    [
+        ([attempt(201, came=1)], [], ["loss"]),
+        ([attempt(201, came=1)], [2.0], ["forgotten"]),
+        ([attempt(201, came=3)], [2.0], ["loss"]),
+        ([attempt(201, came=1), attempt(201, came=3, digest="b")], [2.0], ["loss"]),
+        (
+            [attempt(201, came=1), attempt(201, came=1.5, digest="b")],
+            [2.0],
+            ["difference", "forgotten"],
+        ),
+    ],
+    ids=["never", "before it", "after it", "and again", "otherwise before"],
+)
+def test_an_asynchronous_standby_excuses_only_what_came_before_it(
+    made: World,
+    tmp_path: Path,
+    answers: Sequence[Attempt],
+    losses: list[float],
+    found: list[str],
+) -> None:
+    """A loss counts apart where a standby took over after the answer, and is a breach elsewhere."""
+    empty(made)
+    ledger = Ledger(tmp_path / "ledger")
+    for answer in answers:
+        ledger.write(answer)
+    with made.server.connect() as session:
+        checker = Checker(ledger, session, losses)
+        breaches = checker.check()
+
+    forgotten = ["forgotten"] * len(checker.forgotten)
+    assert [breach.kind for breach in breaches] + forgotten == found
+
+
+def test_half_of_a_payment_is_torn(made: World, tmp_path: Path) -> None:
+    """A payment without its answer is a breach, and so is an answer without its payment."""
+    empty(made)
+    ledger = Ledger(tmp_path / "ledger")
+    ledger.write(attempt(201, came=1))
+    with made.server.connect() as session:
+        with session.transaction(force_rollback=True):
+            session.execute(
+                "INSERT INTO shop_payment (account_id, amount, currency, card, refunded,"
+                " created_at) SELECT id, 0.07, 'EUR', '', false, now() FROM shop_account"
+                " WHERE token = 'payer-0'"
+            )
+            payment_alone = Checker(ledger, session).check()
+        with session.transaction(force_rollback=True):
+            (user,) = session.execute(
+                "SELECT user_id FROM shop_account WHERE token = 'payer-0'"
+            ).fetchone() or (None,)
+            scope, key = f"user:{user}", attempt(201, came=1).key
+            session.execute(
+                "INSERT INTO idempotency_key (id, created_at, expires_at, completed_at, attempts,"
+                " status, scope, key, operation, fingerprint, last_error, status_code, headers,"
+                " body, trace) VALUES (%s, now(), now() + '1 day', now(), 1, 'completed', %s, %s,"
+                " '', sha256(''), '', 201, '[]', '', '')",
+                (digest(scope, key), scope, key),
+            )
+            answer_alone = Checker(ledger, session, losses=[2.0]).check()
+
+    assert "torn" in {breach.kind for breach in payment_alone}
+    assert "torn" in {breach.kind for breach in answer_alone}
+
+
+def test_settings_take_turns() -> None:
+    """Each isolation level meets each kind of standby that a fault needs, and PgBouncer."""
+    found = settings_in_turn(["kill", "failover-sync", "failover-async"], is_pooled=True)
+
+    assert len(found) == len(set(found)) == 3 * 2 * 2
+    assert settings_in_turn(["kill"], isolations=["serializable"]) == [Setting("serializable")]
+    assert settings_in_turn(["bouncer-kill"]) == []
+    assert {it.isolation for it in settings_in_turn(["overtake"])} == {*ISOLATIONS[1:]}
+
+
+def test_rounds_are_kept_and_counted(tmp_path: Path) -> None:
+    """The command counts a file's rounds, and runs nothing where there are enough faults in it."""
+    file = tmp_path / "rounds.jsonl"
+    record = records.Record(1, "read committed", {"kill": 100}, {"kill": [0.1]}, breaches=[])
+    records.append(file, record)
+    command = [sys.executable, "-m", "benchmarks.faults", "--resume", str(file)]
+    run = subprocess.run(command, cwd=settings.CHECKOUT, capture_output=True, text=True, check=True)
+
+    assert records.read(file) == [record]
+    assert "| kill  |      100 |    100 |    100 |" in run.stdout
+    records.append(file, records.Record(2, "read committed", breaches=["loss"], stories=["lost"]))
+    told = subprocess.run(
+        command, cwd=settings.CHECKOUT, capture_output=True, text=True, check=False
+    )
+    assert (told.returncode, "lost" in told.stdout) == (1, True)

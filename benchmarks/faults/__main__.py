@@ -2,92 +2,70 @@
 
 import argparse
 import sys
-from collections import defaultdict
-from collections.abc import Iterable
 from pathlib import Path
-from statistics import median
 
 from benchmarks import tables
 
-from . import rounds
+from . import records, rounds
 from .matrix import FAULTS
-from .rounds import Tally
 from .sabotage import SABOTAGES
-from .world import world
-
-COLUMNS = ("loss", "duplicate", "difference")
-"""Broken promises that have a column of their own; see `checker.KINDS`."""
+from .world import ISOLATIONS, world
 
 
 def main() -> None:
     """Run rounds, print the totals, and exit with 1 and the story where a promise is broken."""
     arguments = _arguments()
-    before = rounds.read(arguments.resume) if arguments.resume else []
-    totals: defaultdict[str, Tally] = defaultdict(Tally)
-    breaches = []
-    with world() as made, made.shop(arguments.sabotage) as url:
-        _add(totals, before)
+    found = records.read(arguments.resume) if arguments.resume else []
+    missing = arguments.faults - sum(sum(record.injected.values()) for record in found)
+    if missing > 0 and not any(record.breaches for record in found):
+        _run(arguments, missing, found)
+    records.show(found)
+    if any(record.breaches for record in found):
+        sys.exit(1)
+
+
+def _run(arguments: argparse.Namespace, faults: int, found: list[records.Record]) -> None:
+    names = arguments.only or [*FAULTS]
+    settings = rounds.settings(names, isolations=arguments.isolation, is_pooled=arguments.pgbouncer)
+    if not settings:
+        sys.exit(f"Nothing of {', '.join(names)} can be injected in these settings.")
+    with world() as made, made.shop(arguments.sabotage) as urls:
         for one in rounds.rounds(
             made,
-            url,
-            arguments.only or [*FAULTS],
-            seed=arguments.seed + len(before),
-            faults=arguments.faults,
+            urls,
+            names,
+            seed=arguments.seed + len(found),
+            faults=faults,
             seconds=arguments.seconds,
+            settings=settings,
         ):
+            found.append(one.record)
             if arguments.resume:
-                rounds.append(arguments.resume, one)
-            _add(totals, [one.tallies])
-            breaches += one.breaches
-            if breaches:
+                records.append(arguments.resume, one.record)
+            if one.breaches:
                 break
-    _show(totals)
-    for breach in breaches[:5]:
-        tables.console.print(f"\n{breach}")
-    if breaches or any(tally.breaches for tally in totals.values()):
-        sys.exit(1)
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser("python -m benchmarks.faults", description=__doc__)
+    number = tables.at_least(1)
     parser.add_argument("--seed", type=int, default=1, help="of all that is random: 1")
-    parser.add_argument("--faults", type=tables.at_least(1), default=100, help="at most: 100")
-    parser.add_argument("--seconds", type=tables.at_least(1), default=600, help="at most: 600")
+    parser.add_argument("--faults", type=number, default=100, help="in all, at most: 100")
+    parser.add_argument("--seconds", type=number, default=600, help="at most: 600")
     parser.add_argument("--only", nargs="+", choices=FAULTS, help="these faults: all")
-    parser.add_argument("--resume", type=Path, metavar="FILE", help="adds rounds to this file")
+    parser.add_argument(
+        "--isolation", nargs="+", choices=ISOLATIONS, default=ISOLATIONS, help="in turn: all"
+    )
+    parser.add_argument(
+        "--pgbouncer", action="store_true", help="in transaction mode between, in every other round"
+    )
+    parser.add_argument(
+        "--resume", type=Path, metavar="FILE", help="counts this file's rounds, and adds to it"
+    )
     parser.add_argument(
         "--sabotage", choices=SABOTAGES, default="", help="break the promise on purpose"
     )
     return parser.parse_args()
-
-
-def _add(totals: dict[str, Tally], tallies: Iterable[dict[str, Tally]]) -> None:
-    for one in tallies:
-        for name, tally in one.items():
-            totals[name].add(tally)
-
-
-def _show(totals: dict[str, Tally]) -> None:
-    whole = Tally()
-    for tally in totals.values():
-        whole.add(tally)
-    tables.show(
-        "Faults, promises broken by them, and the time until the key that was hit was free again",
-        ("fault", "injected", "requests", "acknowledged", *COLUMNS, "other", "p50 ms", "max ms"),
-        [
-            (
-                name,
-                tally.injected,
-                tally.requests,
-                tally.acknowledged,
-                *(tally.breaches[kind] for kind in COLUMNS),
-                tally.breaches.total() - sum(tally.breaches[kind] for kind in COLUMNS),
-                1000 * median(tally.seconds) if tally.seconds else "-",
-                1000 * max(tally.seconds) if tally.seconds else "-",
-            )
-            for name, tally in [*sorted(totals.items()), ("in all", whole)]
-        ],
-    )
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """Compares what clients were told with what is in the database."""
 
+from bisect import bisect
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -15,10 +16,23 @@ from .ledger import DEFINITE, Attempt, Ledger
 BALANCE: Final = Decimal(10**9)
 """What every account has in the beginning."""
 
-KINDS = ("loss", "duplicate", "difference", "refusal", "unusable", "unasked", "balance")
+KINDS = (
+    "loss",
+    "duplicate",
+    "difference",
+    "torn",
+    "refusal",
+    "unusable",
+    "silent",
+    "unasked",
+    "balance",
+)
 """What can be wrong: an acknowledged payment is not there, or is there twice; two answers for one
-key differ; a good payment was refused; a key had no answer in time; nobody asked for a payment;
-a balance that is not what the payments have left."""
+key differ; the payment is there and the answer is not, or the other way round; a good payment was
+refused; a key had no answer in time; a 409 or 503 that does not say when to try again; nobody asked
+for a payment; a balance that is not what the payments have left."""
+
+Payment = tuple[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +40,6 @@ class Breach:
     """A broken promise."""
 
     kind: str
-    fault: str
     sentence: str
     story: tuple[Attempt, ...] = ()
 
@@ -34,59 +47,99 @@ class Breach:
         lines = [f"{self.kind}: {self.sentence}"]
         for attempt in self.story:
             at = datetime.fromtimestamp(attempt.sent, UTC).strftime("%H:%M:%S.%f")
-            came = attempt.error or f"{attempt.status}{' replayed' * attempt.replayed}"
+            came = attempt.error or f"{attempt.answer}{' replayed' * attempt.replayed}"
             lines.append(
-                f"  {at} sender {attempt.sender}, after {attempt.took:.3f} s: {came}"
-                f" {attempt.digest[:8]}"
+                f"  {at} sender {attempt.sender}, {attempt.door}, after {attempt.took:.3f} s:"
+                f" {came} {attempt.digest[:8]}"
             )
         return "\n".join(lines)
 
 
-def check(ledger: Ledger, database: psycopg.Connection[tuple[object, ...]]) -> list[Breach]:
-    """Give all broken promises, once every client has ended."""
-    asked = ledger.payments()
-    rows = database.execute(
-        "SELECT token, (amount * 100)::bigint FROM shop_payment AS payment"
-        " JOIN shop_account AS account ON account.id = payment.account_id"
-    )
-    made: Counter[tuple[object, ...]] = Counter(rows)
-    breaches = [breach for attempts in asked.values() for breach in _of_key(attempts, made)]
-    breaches += [
-        Breach("unasked", "", f"{payment} was made, and nobody asked for it.")
-        for payment in made.keys() - asked.keys()
-    ]
-    return breaches + list(_balances(database))
+@dataclass
+class Checker:
+    """What is known once every client has ended."""
+
+    ledger: Ledger
+    database: psycopg.Connection[tuple[object, ...]]
+    losses: Sequence[float] = ()
+    """When an asynchronous standby took over, in order: what was acknowledged before can be gone,
+    but only the payment together with its answer."""
+
+    def __post_init__(self) -> None:
+        self.forgotten: list[Payment] = []
+        """What was acknowledged, and lost with the primary of an asynchronous standby."""
+
+    def check(self) -> list[Breach]:
+        """Give all broken promises."""
+        asked = self.ledger.payments()
+        made = Counter(self._payments())
+        answered = Counter(self._answers())
+        breaches = [
+            breach
+            for payment, attempts in asked.items()
+            for breach in self._of_key(attempts, made[payment], answered[payment])
+        ]
+        breaches += [
+            Breach("unasked", f"{payment} was made, and nobody asked for it.")
+            for payment in made.keys() - asked.keys()
+        ]
+        return breaches + list(self._balances())
+
+    def _of_key(self, attempts: list[Attempt], effects: int, kept: int) -> Iterator[Breach]:
+        first = attempts[0]
+        name = f"key {first.key} of {first.account}"
+        answers = [attempt for attempt in attempts if attempt.status == DEFINITE]
+        is_gone = bool(answers) and not effects
+        if is_gone and not kept and max(a.came for a in answers) < max(self.losses, default=0):
+            self.forgotten.append(first.payment)
+            is_gone = False
+        told = {(bisect(self.losses, attempt.came), attempt.digest) for attempt in answers}
+        found = {
+            "loss": is_gone and "was acknowledged, and no payment was made",
+            "duplicate": effects > 1 and f"made {effects} payments",
+            "difference": len(told) > len({age for age, _ in told}) and "was answered differently",
+            "torn": bool(effects) != bool(kept) and f"has {effects} payments and {kept} answers",
+            **_wrong_answers(attempts),
+        }
+        for kind, sentence in found.items():
+            if sentence:
+                yield Breach(kind, f"{name} {sentence}.", tuple(attempts))
+
+    def _payments(self) -> Iterator[Payment]:
+        rows = self.database.execute(
+            "SELECT token, (amount * 100)::bigint FROM shop_payment AS payment"
+            " JOIN shop_account AS account ON account.id = payment.account_id"
+        )
+        for token, amount in rows:
+            yield str(token), int(str(amount))
+
+    def _answers(self) -> Iterator[Payment]:
+        """Give the payments that the app's own table has an answer for."""
+        rows = self.database.execute(
+            "SELECT token, split_part(key, '-', 3)::bigint FROM idempotency_key"
+            " JOIN shop_account ON scope = 'user:' || user_id WHERE status = 'completed'"
+        )
+        for token, amount in rows:
+            yield str(token), int(str(amount))
+
+    def _balances(self) -> Iterator[Breach]:
+        rows = self.database.execute(
+            "SELECT token, balance, %s - coalesce(sum(amount), 0) FROM shop_account AS account"
+            " LEFT JOIN shop_payment ON account_id = account.id GROUP BY account.id",
+            (BALANCE,),
+        )
+        for token, balance, expected in rows:
+            if balance != expected:
+                yield Breach("balance", f"{token} has {balance}, and should have {expected}.")
 
 
-def _of_key(attempts: list[Attempt], made: Counter[tuple[object, ...]]) -> Iterator[Breach]:
-    first = attempts[0]
-    name = f"key {first.key} of {first.account}"
-    effects = made[first.payment]
-
-    def breach(kind: str, sentence: str) -> Breach:
-        return Breach(kind, first.fault, f"{name} {sentence}", tuple(attempts))
-
-    answers = [attempt for attempt in attempts if attempt.status == DEFINITE]
-    if answers and not effects:
-        yield breach("loss", "was acknowledged, and no payment was made.")
-    if effects > 1:
-        yield breach("duplicate", f"made {effects} payments.")
-    if len({attempt.digest for attempt in answers}) > 1:
-        yield breach("difference", "was given different answers.")
-    for attempt in attempts:
-        if is_definite(attempt.status) and attempt.status != DEFINITE:
-            yield breach("refusal", f"was answered {attempt.status}.")
-    answered = {attempt.sender for attempt in attempts if is_definite(attempt.status)}
-    if {attempt.sender for attempt in attempts} - answered:
-        yield breach("unusable", f"had no answer within {PATIENCE:g} s.")
-
-
-def _balances(database: psycopg.Connection[tuple[object, ...]]) -> Iterator[Breach]:
-    rows = database.execute(
-        "SELECT token, balance, %s - coalesce(sum(amount), 0) FROM shop_account AS account"
-        " LEFT JOIN shop_payment ON account_id = account.id GROUP BY account.id",
-        (BALANCE,),
-    )
-    for token, balance, expected in rows:
-        if balance != expected:
-            yield Breach("balance", "", f"{token} has {balance}, and should have {expected}.")
+def _wrong_answers(attempts: list[Attempt]) -> dict[str, str]:
+    definite = [attempt for attempt in attempts if is_definite(attempt.status)]
+    refused = {attempt.answer for attempt in definite if attempt.status != DEFINITE}
+    silent = {a.answer for a in attempts if a.status in {409, 503} and not a.retry_after}
+    unanswered = {attempt.sender for attempt in attempts} - {a.sender for a in definite}
+    return {
+        "refusal": f"was answered {', '.join(refused)}" if refused else "",
+        "silent": f"was answered {', '.join(silent)} without Retry-After" if silent else "",
+        "unusable": f"had no answer within {PATIENCE:g} s" if unanswered else "",
+    }

@@ -14,11 +14,11 @@ DEFINITE = 201
 class Attempt:
     """One request and its outcome."""
 
-    fault: str
-    """Name of the fault that was being injected when its key was first sent."""
     account: str
     """Token of the account that pays."""
     key: str
+    door: str
+    """Which of the shop's doors it was sent to."""
     amount: int
     """In cents. No two keys of an account have the same."""
     sender: int
@@ -28,10 +28,24 @@ class Attempt:
     """Seconds since the epoch, and seconds."""
     status: int | None = None
     """None for a transport error."""
+    problem: str = ""
+    """Last part of a problem document's type."""
+    retry_after: int = 0
+    """Seconds, as the answer says; 0 where it says nothing."""
     replayed: bool = False
     digest: str = ""
     """SHA-256 of the answer's body."""
     error: str = ""
+
+    @property
+    def came(self) -> float:
+        """When the answer came: seconds since the epoch."""
+        return self.sent + self.took
+
+    @property
+    def answer(self) -> str:
+        """What kind of answer came."""
+        return f"{self.status or 'none'} {self.problem}".strip()
 
     @property
     def payment(self) -> tuple[str, int]:

@@ -6,127 +6,235 @@ import re
 import signal
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, field
 
 import psycopg
 
-from .proxy import LOCKED, MOMENTS, STEPS, Link
-from .world import World
+from . import clock
+from .observer import Observer
+from .proxy import LOCKED, MOMENTS, STEPS, Trap
+from .server import PRLIMIT, Session
+from .world import ISOLATIONS, Setting, World
 
-Injection = Callable[[World, Link, random.Random], "float | None"]
-"""Does it, and says how the held connection goes on: see `proxy.Trap.release`."""
+_WRITES = LOCKED[1:]
+
+
+class Missed(Exception):
+    """Another fault was faster: there is nothing left to strike."""
+
+
+@dataclass
+class Scene:
+    """A request that is held in a trap, and all that is around it."""
+
+    world: World
+    observer: Observer
+    trap: Trap
+    chance: random.Random
+    struck: float = field(default_factory=time.monotonic)
+    """When the fault struck, by `time.monotonic`."""
+
+    def __post_init__(self) -> None:
+        link = self.trap.held
+        self.worker, self.sql = link.worker, link.sql
+        self.key = link.key if self.trap.step in LOCKED else None
+        """Primary key of the row that the request has locked, if it has."""
+
+    def signal_worker(self, number: signal.Signals) -> None:
+        """Send a signal to the worker."""
+        try:
+            os.kill(self.worker, number)
+        except ProcessLookupError as error:
+            raise Missed from error
+
+    def backends(self) -> list[int]:
+        """Give PostgreSQL's process for the connection; with PgBouncer, all for its worker."""
+        if not self.world.setting.is_pooled:
+            return [self.trap.held.backend]
+        name = f"shop-{self.worker}"
+        query = "SELECT pid FROM pg_stat_activity WHERE application_name = %s"
+        return [int(str(pid)) for (pid,) in self.observer.ask(query, name)]
+
+    @contextmanager
+    def rival(self) -> Iterator[Session]:
+        """Give a session in whose transaction the account that the view has read is locked."""
+        account = re.search(r'"shop_account"."id" = (\d+)', self.sql)
+        if account is None:
+            raise RuntimeError(f"The statement is not what was expected: {self.sql}")
+        with closing(self.world.server.connect("off")) as session:
+            session.execute("SET deadlock_timeout = '30s'")  # it is the worker who has to notice
+            session.execute("SET lock_timeout = '20s'")
+            session.execute("BEGIN")
+            session.execute(
+                "UPDATE shop_account SET balance = balance WHERE id = %s", account.groups()
+            )
+            yield session
+
+    def let_wait_for(self, rival: Session) -> None:
+        """Let the request go on, into a lock that the rival has."""
+        self.trap.release()
+        blocked = "SELECT 1 FROM pg_stat_activity WHERE %s = ANY(pg_blocking_pids(pid))"
+        if not self.observer.wait_until(blocked, rival.info.backend_pid, seconds=2):
+            raise Missed
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """A fault, and where it may be injected."""
+    """A fault, how often it is drawn, and where it may be injected."""
 
     name: str
-    inject: Injection
+    weight: int
+    inject: Callable[[Scene], None]
     steps: tuple[str, ...] = tuple(STEPS)
     moments: tuple[str, ...] = MOMENTS
+    fits: Callable[[Setting], bool] = lambda _: True
+    """Whether it can be injected in a setting."""
 
 
-def _kill(_world: World, link: Link, _chance: random.Random) -> float:
-    with suppress(ProcessLookupError):
-        os.kill(link.worker, signal.SIGKILL)
-    return 0
+def _kill(scene: Scene) -> None:
+    scene.signal_worker(signal.SIGKILL)
+    scene.trap.release(0)
 
 
-def _ask_to_end(_world: World, link: Link, _chance: random.Random) -> None:
-    with suppress(ProcessLookupError):
-        os.kill(link.worker, signal.SIGTERM)
+def _ask_to_end(scene: Scene) -> None:
+    scene.signal_worker(signal.SIGTERM)
 
 
-def _terminate(world: World, link: Link, _chance: random.Random) -> None:
-    with world.session() as session:
-        session.execute("SELECT pg_terminate_backend(%s, 5000)", (link.backend,))
+def _terminate(scene: Scene) -> None:
+    ended = [
+        scene.observer.ask("SELECT pg_terminate_backend(%s, 5000)", pid) for pid in scene.backends()
+    ]
+    if [(True,)] not in ended:
+        raise Missed
 
 
-def _crash(world: World, _link: Link, _chance: random.Random) -> None:
-    world.crash_server()
+def _crash(scene: Scene) -> None:
+    scene.world.crash()
 
 
-def _cut(_world: World, _link: Link, chance: random.Random) -> float:
-    return chance.random()
+def _fail_over(scene: Scene) -> None:
+    scene.world.fail_over()
 
 
-def _delay(_world: World, _link: Link, chance: random.Random) -> None:
-    time.sleep(chance.uniform(0.02, 0.2))
+def _cut(scene: Scene) -> None:
+    scene.trap.release(scene.chance.random())
 
 
-def _stall(_world: World, _link: Link, chance: random.Random) -> None:
-    time.sleep(chance.uniform(2, 3))  # longer than a client waits for its answer
+def _delay(scene: Scene) -> None:
+    time.sleep(scene.chance.uniform(0.02, 0.2))
 
 
-def _hang(world: World, link: Link, _chance: random.Random) -> float:
-    with suppress(ProcessLookupError):
-        os.kill(link.worker, signal.SIGSTOP)
-    wait_until_free(world, link.key)
-    with suppress(ProcessLookupError):
-        os.kill(link.worker, signal.SIGKILL)
-    return 0
+def _stall(scene: Scene) -> None:
+    time.sleep(scene.chance.uniform(2, 3))  # longer than a client waits for its answer
 
 
-def _deadlock(world: World, link: Link, _chance: random.Random) -> None:
-    """Lock the account that the worker will want, and wait for the key that it has."""
-    account = re.search(r'"shop_account"."id" = (\d+)', link.sql)
-    if account is None or link.key is None:
-        raise RuntimeError(f"The statement is not what was expected: {link.sql}")
-    rival = world.session()
-    rival.execute("SET deadlock_timeout = '30s'")  # so that it is the worker who notices
-    rival.execute("BEGIN")
-    rival.execute("SELECT 1 FROM shop_account WHERE id = %s FOR NO KEY UPDATE", (account[1],))
-    waiting = threading.Thread(target=_want_key, args=(rival, link.key))
-    waiting.start()
-    with world.session() as session:
-        while not session.execute(
-            "SELECT 1 FROM pg_stat_activity WHERE pid = %s AND wait_event_type = 'Lock'",
-            (rival.info.backend_pid,),
-        ).rowcount:
-            if not waiting.is_alive():
-                return
-            time.sleep(0.005)
+def _slow(scene: Scene) -> None:
+    """Keep the view in a statement for longer than anybody waits for it."""
+    with scene.rival() as rival:
+        scene.let_wait_for(rival)
+        time.sleep(scene.chance.uniform(2.5, 5))
 
 
-def _want_key(rival: "psycopg.Connection[tuple[object, ...]]", key: str) -> None:
-    with suppress(psycopg.Error), rival:
+def _hang(scene: Scene) -> None:
+    scene.signal_worker(signal.SIGSTOP)
+    if scene.key:
+        scene.observer.wait_until_free(scene.key)
+    with suppress(Missed):
+        scene.signal_worker(signal.SIGKILL)
+    scene.trap.release(0)
+
+
+def _orphan(scene: Scene) -> None:
+    """Kill a worker while its statement runs, and goes on to run."""
+    with scene.rival() as rival:
+        scene.let_wait_for(rival)
+        scene.struck = time.monotonic()
+        scene.signal_worker(signal.SIGKILL)
+        if scene.key:
+            scene.observer.wait_until_free(scene.key)
+
+
+def _deadlock(scene: Scene) -> None:
+    """Have the account that the worker will want, and want the key that it has."""
+    with scene.rival() as rival:
+        waiting = threading.Thread(target=_want_key, args=(rival, scene.key))
+        waiting.start()
+        scene.observer.wait_until(
+            "SELECT 1 WHERE NOT EXISTS (SELECT FROM pg_stat_activity WHERE pid = %s"
+            " AND state <> 'idle' AND wait_event_type IS DISTINCT FROM 'Lock')",
+            rival.info.backend_pid,
+        )
+        scene.trap.release()
+        waiting.join()
+
+
+def _want_key(rival: Session, key: str | None) -> None:
+    with suppress(psycopg.Error):
         rival.execute("SELECT 1 FROM idempotency_key WHERE id = %s FOR UPDATE", (key,))
+        rival.execute("ROLLBACK")
 
 
+def _overtake(scene: Scene) -> None:
+    """Change the account after the view has read it, and before it writes it."""
+    with scene.rival() as rival:
+        rival.execute("COMMIT")
+
+
+def _put_clock_off(scene: Scene) -> None:
+    hours = scene.chance.uniform(25, 48)  # longer than a key lives
+    clock.set_off(scene.world.clock, scene.chance.choice((-1, 1)) * hours * 3600)
+
+
+def _fill_disk(scene: Scene) -> None:
+    """Let every write to a file fail for a while: of the WAL, which PostgreSQL does not survive."""
+    with scene.world.upheaval():
+        backends = [it for it in scene.backends() if scene.world.server.limit_files(it, "0")]
+        scene.trap.release()
+        if not backends:
+            raise Missed
+        time.sleep(scene.chance.uniform(0.1, 0.4))
+        for pid in backends:
+            scene.world.server.limit_files(pid, "unlimited")
+        scene.observer.ask("SELECT 1")  # once it has recovered
+
+
+def _kill_bouncer(scene: Scene) -> None:
+    scene.world.restart_bouncer(signal.SIGKILL)
+
+
+def _restart_bouncer(scene: Scene) -> None:
+    scene.world.restart_bouncer(signal.SIGTERM)
+
+
+# The weights: a fault that others need not wait for comes often, one that takes seconds seldom.
 FAULTS = {
     fault.name: fault
     for fault in (
-        Fault("kill", _kill),
-        Fault("term", _ask_to_end),
-        Fault("terminate", _terminate),
-        Fault("crash", _crash),
-        Fault("cut", _cut),
-        Fault("delay", _delay),
-        Fault("stall", _stall),
-        Fault("hang", _hang, steps=(*LOCKED[:-1],)),
-        Fault("deadlock", _deadlock, steps=("update",), moments=("before",)),
+        Fault("kill", 12, _kill),
+        Fault("term", 6, _ask_to_end),
+        Fault("terminate", 10, _terminate),
+        Fault("cut", 14, _cut),
+        Fault("delay", 6, _delay),
+        Fault("clock", 4, _put_clock_off),
+        Fault("deadlock", 6, _deadlock, ("update",), ("before",)),
+        Fault(
+            "overtake", 8, _overtake, ("update",), ("before",),
+            lambda setting: setting.isolation != ISOLATIONS[0],
+        ),
+        Fault("orphan", 2, _orphan, ("update",), ("before",)),
+        Fault("hang", 2, _hang, (*LOCKED[:-1],)),
+        Fault("stall", 2, _stall),
+        Fault("slow", 1, _slow, ("update",), ("before",)),
+        Fault("crash", 2, _crash),
+        Fault(
+            "disk-full", 2, _fill_disk, (*_WRITES,), ("before",),
+            lambda _: PRLIMIT is not None,
+        ),
+        Fault("failover-sync", 1, _fail_over, fits=lambda it: it.standby == "sync"),
+        Fault("failover-async", 1, _fail_over, fits=lambda it: it.standby == "async"),
+        Fault("bouncer-kill", 2, _kill_bouncer, fits=lambda it: it.is_pooled),
+        Fault("bouncer-restart", 2, _restart_bouncer, fits=lambda it: it.is_pooled),
     )
-}
-
-
-def wait_until_free(world: World, key: str | None) -> None:
-    """Wait until nobody holds a key's row, or it is not there.
-
-    Raises:
-        TimeoutError: Somebody still does after 30 seconds.
-    """
-    deadline = time.monotonic() + 30
-    with world.session() as session:
-        while time.monotonic() < deadline:
-            held = session.execute(
-                "SELECT 1 FROM idempotency_key WHERE id = %s AND id NOT IN"
-                " (SELECT id FROM idempotency_key WHERE id = %s FOR KEY SHARE SKIP LOCKED)",
-                (key, key),
-            ).rowcount
-            if not held:
-                return
-            time.sleep(0.002)
-    raise TimeoutError(f"The row {key} is still locked.")
+}  # fmt: skip

@@ -1,7 +1,7 @@
 """A proxy between the shop and PostgreSQL that stops a connection at a statement, and may cut it.
 
 It reads the messages of PostgreSQL's protocol, version 3, and knows the steps of a payment by their
-SQL. A trap is set for a step; the next connection that comes to it is held until its trap is
+SQL. Each trap is set for a step; the next connection that comes to it is held until its trap is
 released, and all other connections go on.
 """
 
@@ -14,14 +14,14 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 STEPS = {
-    "claim": "WITH claimed AS",
-    "lock": "SELECT attempts, status FROM idempotency_key",
+    "look": "fingerprint, status, status_code, headers",
+    "claim and lock": "SELECT created_at::text, attempts, status",
     "read": 'FROM "shop_account" WHERE "shop_account"."user_id"',
     "insert": 'INSERT INTO "shop_payment"',
     "update": 'UPDATE "shop_account"',
     "save and COMMIT": "WITH saved AS",
 }
-"""What in its SQL each step of a payment is known by, in their order."""
+"""What in its SQL each step of a payment is known by, in their order. A retry only locks."""
 
 LOCKED = [*STEPS][2:]
 """The steps for which the key's row is locked."""
@@ -48,9 +48,9 @@ class Link:
     def note(self, step: str, sql: str) -> None:
         """Take notice of a statement."""
         self.sql = sql
-        if step == "claim":
+        if step == "look":
             self.key = None
-        elif step == "lock" and (row := re.search(r"id = '([0-9a-f-]{32,36})'", sql)):
+        elif step == "claim and lock" and (row := re.search(r"id = '([0-9a-f-]{32,36})'", sql)):
             self.key = row[1]
 
 
@@ -64,6 +64,13 @@ class Trap:
     link: Link | None = None
     _verdict: "asyncio.Future[float | None] | None" = None
 
+    @property
+    def held(self) -> Link:
+        """The connection that it holds, or has held."""
+        if self.link is None:
+            raise RuntimeError("Nobody is in the trap.")
+        return self.link
+
     async def hold(self, link: Link) -> float | None:
         """Hold a connection; give the share of the bytes to pass before the cut, None for all."""
         self._verdict = asyncio.get_running_loop().create_future()
@@ -72,7 +79,10 @@ class Trap:
         return await self._verdict
 
     def release(self, cut_after: float | None = None) -> None:
-        """Let the connection go on, or cut it after a share of the bytes; from another thread."""
+        """Let the connection go on, or cut it after a share of the bytes; from another thread.
+
+        The first time counts.
+        """
         verdict = self._verdict
         if verdict is None:
             raise RuntimeError("Nobody is in the trap.")
@@ -91,11 +101,12 @@ class _Cut(Exception):
 class Proxy:
     """Passes connections on to a port of PostgreSQL, from a thread of its own."""
 
-    def __init__(self, target: int) -> None:
-        self.target = target
+    def __init__(self) -> None:
+        self.target = 0
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.port = int(self.listener.getsockname()[1])
-        self._trap: Trap | None = None
+        self._traps: list[Trap] = []
+        self._back: set[asyncio.StreamWriter] = set()
         self._loop = asyncio.new_event_loop()
         self._tasks: set[asyncio.Task[None]] = set()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -110,9 +121,19 @@ class Proxy:
         self._thread.join()
         self.listener.close()
 
-    def arm(self, trap: Trap | None) -> None:
-        """Set a trap, in place of the one before."""
-        self._trap = trap
+    def arm(self, trap: Trap) -> None:
+        """Set a trap, beside those that are set."""
+        self._traps.append(trap)
+
+    def turn(self, target: int) -> None:
+        """Pass on to another port from now on, and end all connections to the one before."""
+        self.target = target
+
+        def end() -> None:
+            for writer in self._back:
+                writer.transport.abort()
+
+        self._loop.call_soon_threadsafe(end)
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
@@ -131,9 +152,11 @@ class Proxy:
         try:
             with suppress(OSError, asyncio.IncompleteReadError):
                 there, back = await asyncio.open_connection("127.0.0.1", self.target)
+                self._back.add(back)
                 try:
                     await self._pass(link, (reader, writer), (there, back))
                 finally:
+                    self._back.discard(back)
                     back.close()
         finally:
             writer.close()
@@ -197,11 +220,11 @@ class Proxy:
                 answer = b""
 
     def _take(self, step: str, moment: str) -> Trap | None:
-        trap = self._trap
-        if not (step and trap and (trap.step, trap.moment) == (step, moment)):
-            return None
-        self._trap = None
-        return trap
+        for trap in self._traps if step else ():
+            if (trap.step, trap.moment) == (step, moment):
+                self._traps.remove(trap)
+                return trap
+        return None
 
 
 async def _read(reader: asyncio.StreamReader, head: int) -> bytes:

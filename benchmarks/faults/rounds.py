@@ -1,45 +1,36 @@
-"""A round: clients pay, faults are injected, and in the end all is compared."""
+"""A round: clients pay, faults are injected, several at once, and in the end all is compared."""
 
 import itertools
-import json
 import random
+import threading
 import time
-from collections import Counter, defaultdict
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from .checker import Breach, check
+import psycopg
+
+from .checker import Breach, Checker
 from .clients import Clients
 from .ledger import DEFINITE, Ledger
-from .matrix import FAULTS, Fault, wait_until_free
-from .proxy import LOCKED, Trap
-from .world import Session, World
+from .matrix import FAULTS, Fault, Missed, Scene
+from .observer import Observer
+from .proxy import Trap
+from .records import Record
+from .world import ISOLATIONS, Setting, World
 
-_REACHED = 30.0
+LANES = 6
+"""Faults that are under way at the same time, each at a request of its own."""
+
+ROUND = 50
+"""Faults at most, after which all is compared."""
+
+_REACHED = 60.0
 """Seconds in which some client must come to a step."""
-
-
-@dataclass
-class Tally:
-    """What was counted for one fault."""
-
-    injected: int = 0
-    requests: int = 0
-    acknowledged: int = 0
-    """Keys that were answered 201."""
-    breaches: Counter[str] = field(default_factory=Counter)
-    seconds: list[float] = field(default_factory=list)
-    """Until the key of the request that was hit was free, where its row was locked."""
-
-    def add(self, other: "Tally") -> None:
-        """Count another in."""
-        self.injected += other.injected
-        self.requests += other.requests
-        self.acknowledged += other.acknowledged
-        self.breaches += Counter(other.breaches)
-        self.seconds += other.seconds
 
 
 @dataclass
@@ -47,91 +38,140 @@ class Round:
     """Some faults, chosen by a seed, and what came of them."""
 
     seed: int
-    names: list[str]
+    names: Sequence[str]
     faults: int
     end: float
     """When to stop at the latest, by `time.monotonic`."""
-    tallies: dict[str, Tally] = field(default_factory=lambda: defaultdict(Tally))
-    breaches: list[Breach] = field(default_factory=list)
+    setting: Setting = field(default_factory=Setting)
+    lanes: int = LANES
 
-    def run(self, world: World, url: str, amounts: Iterator[int]) -> None:
-        """Let clients pay, inject, compare, and empty the tables."""
+    def __post_init__(self) -> None:
+        self.record = Record(self.seed, str(self.setting))
+        self.breaches: list[Breach] = []
+        self._numbers = itertools.count()
+        self._under_way = 0
+        self._lock = threading.Lock()
+
+    def run(self, world: World, urls: dict[str, str], amounts: Iterator[int]) -> None:
+        """Empty the tables, let clients pay, inject, and compare."""
+        world.set_up(self.setting)
+        world.losses.clear()
+        with world.server.connect() as session:
+            session.execute("TRUNCATE shop_payment, idempotency_key CASCADE")
+            session.execute("UPDATE shop_account SET balance = 1e9")
         with TemporaryDirectory(prefix="shop-ledger-") as folder:
             ledger = Ledger(Path(folder, "ledger.jsonl"))
-            clients = Clients(url, self.seed, ledger, amounts=amounts)
-            chance = random.Random(self.seed)  # noqa: S311  # repeatable, not secret
-            clients.fault = self.names[0]
-            with clients.paying():
-                for _ in range(self.faults):
-                    if time.monotonic() > self.end:
-                        break
-                    fault = FAULTS[chance.choice(self.names)]
-                    clients.fault = fault.name
-                    self._inject(world, fault, chance)
-            with world.session() as session:
-                _wait_for_silence(session)
-                self.breaches = check(ledger, session)
-                session.execute("TRUNCATE shop_payment, idempotency_key CASCADE")
-                session.execute("UPDATE shop_account SET balance = 1e9")
-            for attempts in ledger.payments().values():
-                tally = self.tallies[attempts[0].fault]
-                tally.requests += len(attempts)
-                tally.acknowledged += any(a.status == DEFINITE for a in attempts)
-            for breach in self.breaches:
-                self.tallies[breach.fault].breaches[breach.kind] += 1
+            with Clients(urls, self.seed, ledger, amounts).paying():
+                with ThreadPoolExecutor(self.lanes) as pool:
+                    lanes = [pool.submit(self._lane, world, n) for n in range(self.lanes)]
+                for lane in lanes:
+                    lane.result()
+            self._compare(world, ledger)
+        self.record.took = time.monotonic() - self.record.began
 
-    def _inject(self, world: World, fault: Fault, chance: random.Random) -> None:
+    def _lane(self, world: World, number: int) -> None:
+        chance = random.Random(f"{self.seed}-{number}")  # noqa: S311  # repeatable, not secret
+        faults = [FAULTS[name] for name in self.names if FAULTS[name].fits(self.setting)]
+        weights = [fault.weight for fault in faults]
+        with world.observer() as observer, self._ending():
+            while next(self._numbers) < self.faults and time.monotonic() < self.end:
+                (fault,) = chance.choices(faults, weights)
+                self._inject(world, observer, fault, chance)
+
+    @contextmanager
+    def _ending(self) -> Iterator[None]:
+        """Let the other lanes end soon where one fails."""
+        try:
+            yield
+        except BaseException:
+            self.end = 0
+            raise
+
+    def _inject(
+        self, world: World, observer: Observer, fault: Fault, chance: random.Random
+    ) -> None:
         trap = Trap(chance.choice(fault.steps), chance.choice(fault.moments))
         world.proxy.arm(trap)
         if not trap.sprung.wait(_REACHED):
             raise TimeoutError(f"No request came to the step {trap.step!r}.")
-        link = trap.link
-        if link is None:
-            raise RuntimeError("A trap was sprung by nobody.")
-        began, cut_after = time.monotonic(), None
+        scene, upheavals = Scene(world, observer, trap, chance), world.upheavals
         try:
-            cut_after = fault.inject(world, link, chance)
+            with self._together():
+                fault.inject(scene)
+        except Missed:
+            return
+        except psycopg.OperationalError:
+            if world.upheavals == upheavals:
+                raise
+            return  # another fault has ended the rival, too
         finally:
-            trap.release(cut_after)
-        self.tallies[fault.name].injected += 1
-        if link.key and trap.step in LOCKED:
-            wait_until_free(world, link.key)
-            self.tallies[fault.name].seconds.append(time.monotonic() - began)
+            trap.release()
+        seconds = None
+        if scene.key:
+            observer.wait_until_free(scene.key)
+            seconds = time.monotonic() - scene.struck
+        with self._lock:
+            self.record.injected[fault.name] += 1
+            self.record.seconds.setdefault(fault.name, []).extend([seconds] if seconds else [])
+
+    @contextmanager
+    def _together(self) -> Iterator[None]:
+        with self._lock:
+            self._under_way += 1
+            self.record.together += self._under_way > 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._under_way -= 1
+
+    def _compare(self, world: World, ledger: Ledger) -> None:
+        with world.observer() as observer:
+            _wait_for_silence(observer)
+        with world.server.connect() as session:
+            checker = Checker(ledger, session, world.losses)
+            self.breaches = checker.check()
+        payments = ledger.payments().values()
+        record = self.record
+        record.requests = sum(map(len, payments))
+        record.acknowledged = sum(any(a.status == DEFINITE for a in it) for it in payments)
+        record.forgotten = len(checker.forgotten)
+        record.answers = Counter(attempt.answer for it in payments for attempt in it)
+        record.breaches = [breach.kind for breach in self.breaches]
+        record.stories = [str(breach) for breach in self.breaches[:5]]
 
 
-def _wait_for_silence(session: Session) -> None:
+def _wait_for_silence(observer: Observer) -> None:
     """Let requests end whose clients have given up, so that what they do counts, too."""
-    deadline = time.monotonic() + _REACHED
-    while session.execute(
-        "SELECT 1 FROM pg_stat_activity"
-        " WHERE application_name LIKE 'shop-%' AND state IS DISTINCT FROM 'idle'"
-    ).rowcount:
-        if time.monotonic() > deadline:
-            raise TimeoutError("A request of the shop does not end.")
-        time.sleep(0.05)
+    silent = (
+        "SELECT 1 WHERE NOT EXISTS (SELECT FROM pg_stat_activity"
+        " WHERE application_name LIKE 'shop-%%' AND state IS DISTINCT FROM 'idle')"
+    )
+    if not observer.wait_until(silent):
+        raise TimeoutError("A request of the shop does not end.")
+
+
+def settings(
+    names: Sequence[str], *, isolations: Sequence[str] = ISOLATIONS, is_pooled: bool = False
+) -> list[Setting]:
+    """Give the settings in turn that rounds have, in which one of some faults can be injected."""
+    standbys = [mode for mode in ("sync", "async") if f"failover-{mode}" in names] or ["none"]
+    found = itertools.starmap(
+        Setting, itertools.product(isolations, standbys, (False, True) if is_pooled else (False,))
+    )
+    return [it for it in found if any(FAULTS[name].fits(it) for name in names)]
 
 
 def rounds(  # noqa: PLR0913  # what the command line says
-    world: World, url: str, names: list[str], *, seed: int, faults: int, seconds: float
-) -> Iterator[Round]:
-    """Run rounds of at most 100 faults until there were enough of them, or the time is over."""
+    world: World, urls: dict[str, str], names: Sequence[str], *, seed: int, faults: int,
+    seconds: float, settings: Sequence[Setting],
+) -> Iterator[Round]:  # fmt: skip
+    """Run rounds until there were enough faults, or the time is over."""
     end = time.monotonic() + seconds
     amounts = itertools.count(1)
     while faults > 0 and time.monotonic() < end:
-        one = Round(seed, names, min(faults, 100), end)
-        one.run(world, url, amounts)
-        faults -= one.faults
+        one = Round(seed, names, min(faults, ROUND), end, settings[seed % len(settings)])
+        one.run(world, urls, amounts)
+        faults -= sum(one.record.injected.values())
         seed += 1
         yield one
-
-
-def append(path: Path, one: Round) -> None:
-    """Keep a round's tallies as a line of a file."""
-    with path.open("a") as file:
-        file.write(json.dumps({name: asdict(tally) for name, tally in one.tallies.items()}) + "\n")
-
-
-def read(path: Path) -> list[dict[str, Tally]]:
-    """Give the tallies of the rounds that a file keeps."""
-    lines = path.read_text().splitlines() if path.exists() else []
-    return [{name: Tally(**values) for name, values in json.loads(line).items()} for line in lines]

@@ -1,4 +1,4 @@
-"""The shop's WSGI application, with the promise broken on purpose if the environment says so.
+"""Breaks the promise on purpose in a worker of the shop, if the environment says so.
 
 The package knows nothing of it. To leave out the lock alone breaks nothing: the answer is saved
 only in a row that has none yet, or all is rolled back. So that check is left out with it.
@@ -7,11 +7,9 @@ only in a row that has none yet, or all is rolled back. So that check is left ou
 import os
 
 from django.db import connection
+from django.utils import timezone
 
-from idempotency import answers, claims, http, statements
-from testproject.wsgi import application
-
-__all__ = ["application"]
+from idempotency import answers, claims, database, http, statements
 
 VARIABLE = "FAULTS_SABOTAGE"
 
@@ -37,11 +35,35 @@ def _replay_across_users() -> None:
     http.scope = lambda *_: "everybody"
 
 
+def _commit_without_fsync() -> None:
+    """Treat the effects and the answer as the claim is treated."""
+    statements.COMPLETE = f"SET LOCAL synchronous_commit = off; {statements.COMPLETE}"
+
+
+def _trust_the_clock() -> None:
+    """Judge by the app's clock, and not by the database's, whether a key has expired."""
+    read = statements.READ
+
+    def judged(claim: claims.Claim) -> claims._Standing | None:
+        now = f"'{timezone.now().isoformat()}'::timestamptz"
+        row = database.fetch(read.replace("statement_timestamp()", now), (claim.id,))
+        return claims._Standing(*row) if row else None  # noqa: SLF001
+
+    claims._read = judged  # noqa: SLF001
+    condition = " AND expires_at <= statement_timestamp()"
+    statements.TAKE_OVER = statements.TAKE_OVER.replace(condition, "")
+
+
 SABOTAGES = {
     "lock": _skip_the_lock,
     "save": _save_outside,
     "scope": _replay_across_users,
+    "fsync": _commit_without_fsync,
+    "clock": _trust_the_clock,
 }
 
-if _name := os.environ.get(VARIABLE):
-    SABOTAGES[_name]()
+
+def apply() -> None:
+    """Break what the environment names."""
+    if name := os.environ.get(VARIABLE):
+        SABOTAGES[name]()

@@ -3,18 +3,31 @@
 import os
 from typing import Any
 
-wsgi_app = "benchmarks.faults.sabotage:application"
-worker_class = "gthread"
-workers = 3
-threads = 6
+VARIABLE = "FAULTS_SERVER"
+"""Of the environment: which of `KINDS` it is; none where this is only read."""
+
+KINDS: dict[str, dict[str, Any]] = {
+    "threads": {"worker_class": "gthread", "workers": 3, "threads": 8},
+    "asyncio": {"worker_class": "asgi", "workers": 2, "wsgi_app": "testproject.asgi:application"},
+    # A worker whose one request takes longer is ended in the middle of it, by an exception.
+    "single": {"worker_class": "sync", "workers": 4, "timeout": 1},
+}
+
+wsgi_app = "testproject.wsgi:application"
 preload_app = True
 graceful_timeout = 3
-loglevel = "error"
+loglevel = "critical"
+control_socket_disable = True
+globals().update(KINDS.get(os.environ.get(VARIABLE, ""), {}))
 
 
 def post_fork(_server: Any, _worker: Any) -> None:
     """Give the worker's connections its own pid, not that of the process it was forked from."""
     from django.db import connections  # noqa: PLC0415  # once Django is set up
 
+    from . import clock, sabotage  # noqa: PLC0415
+
     options = connections.settings["default"]["OPTIONS"]
     options["application_name"] = f"shop-{os.getpid()}"
+    clock.put_off()
+    sabotage.apply()

@@ -1,122 +1,162 @@
-"""The processes: a PostgreSQL of its own, and the shop under gunicorn, with the proxy between."""
+"""The processes, all together: PostgreSQL and what is around it, the proxy, and the shop."""
 
 import os
-import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Collection, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from secrets import token_urlsafe
 from tempfile import TemporaryDirectory
-from typing import IO
 
 import httpx
-import psycopg
 from django.conf import settings
-from psycopg.conninfo import make_conninfo
 
-from testproject import leash, postgres
+from testproject import postgres
 
-from . import sabotage
+from . import clock, replication, sabotage, serving
+from .bouncer import Bouncer, bouncer
 from .checker import BALANCE
 from .clients import TOKENS
+from .observer import Observer
+from .processes import START, Process, free_port, leashed
 from .proxy import Proxy
+from .server import Server
 
 IDLE_BOUND = 1
 """Seconds: ``idle_in_transaction_session_timeout``, which frees the key of a worker that hangs."""
 
-_START = 60.0
-"""Seconds that a process has to start."""
+ISOLATIONS = ("read committed", "repeatable read", "serializable")
+STANDBYS = ("none", "sync", "async")
 
-_OPTIONS = {
-    "unix_socket_directories": "",
-    "listen_addresses": "127.0.0.1",
-    "deadlock_timeout": "100ms",
-    # Whatever is committed without an fsync stays in memory for long, so that a crash loses it.
-    "wal_writer_delay": "10s",
+_ROLE = {
+    "idle_in_transaction_session_timeout": f"{IDLE_BOUND}s",
+    "client_connection_check_interval": "1s",
+    # A table of a few rows is read as a whole, and then at SERIALIZABLE all its readers collide.
+    "enable_seqscan": "off",
 }
 
-Session = psycopg.Connection[tuple[object, ...]]
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What the shop runs on during a round."""
+
+    isolation: str = ISOLATIONS[0]
+    standby: str = STANDBYS[0]
+    is_pooled: bool = False
+    """Whether PgBouncer is in between."""
+
+    def __str__(self) -> str:
+        standby = "" if self.standby == STANDBYS[0] else f", {self.standby}"
+        return f"{self.isolation}{standby}{', PgBouncer' * self.is_pooled}"
 
 
 @dataclass
 class World:
     """A running PostgreSQL with the shop's tables; `shop` serves the shop on it."""
 
-    programs: Path
-    folder: Path
-    port: int
-    proxy: Proxy
-    password: str = field(default_factory=secrets.token_urlsafe)
-    server: "subprocess.Popen[bytes] | None" = None
+    server: Server
+    """The primary of the moment."""
+    proxy: Proxy = field(default_factory=Proxy)
+    standby: Server | None = None
+    bouncer: Bouncer | None = None
+    setting: Setting = field(default_factory=Setting)
+    upheavals: int = 0
+    """How often all that asked the server has been cut off."""
+    losses: list[float] = field(default_factory=list)
+    """When an asynchronous standby took over: seconds since the epoch."""
+    _one_at_a_time: threading.Lock = field(default_factory=threading.Lock)
 
     @property
-    def log(self) -> Path:
-        """Where the processes write what they have to say."""
-        return self.folder.parent / "log"
+    def clock(self) -> Path:
+        """The file that says by how much the shop's clocks are off."""
+        return self.server.folder.parent / "clock"
 
-    def conninfo(self, port: int) -> str:
-        """Give what libpq needs to connect, directly or through the proxy."""
-        return make_conninfo(
-            host="127.0.0.1", port=port, user="shop", password=self.password, dbname="postgres",
-            sslmode="disable", gssencmode="disable", connect_timeout=5,
-            options=f"-c idle_in_transaction_session_timeout={IDLE_BOUND}s"
-            " -c client_connection_check_interval=1s",
-        )  # fmt: skip
+    def observer(self) -> Observer:
+        """Give a session that does not pass the proxy."""
+        return Observer(lambda: self.server)
 
-    def session(self) -> Session:
-        """Give a connection that does not pass the proxy; wait for the server if it starts."""
-        deadline = time.monotonic() + _START
-        while True:
-            try:
-                return psycopg.connect(self.conninfo(self.port), autocommit=True)
-            except psycopg.OperationalError:
-                if time.monotonic() > deadline:
-                    raise
-            time.sleep(0.01)
+    @contextmanager
+    def upheaval(self) -> Iterator[None]:
+        """Keep other faults from the server as a whole while this one has it."""
+        with self._one_at_a_time:
+            self.upheavals += 1
+            yield
 
-    def start_server(self) -> None:
-        """Start PostgreSQL, which recovers if it crashed, and wait until it answers."""
-        options = [part for name, value in _OPTIONS.items() for part in ("-c", f"{name}={value}")]
-        command = [self.programs / "postgres", "-D", self.folder / "data", "-p", self.port]
-        self.server = self._spawn(*command, *options, end_with=signal.SIGINT)
-        self.session().close()
+    def crash(self) -> None:
+        """Restart PostgreSQL as ``pg_ctl restart -m immediate`` does."""
+        with self.upheaval():
+            self.server.crash()
 
-    def crash_server(self) -> None:
-        """Restart PostgreSQL as ``pg_ctl restart -m immediate`` does: without a checkpoint."""
-        self.stop_server(signal.SIGQUIT)
-        self.start_server()
+    def fail_over(self) -> None:
+        """Lose the primary, go on with its standby, and give that one a standby of its own."""
+        if self.standby is None:
+            raise RuntimeError("There is no standby.")
+        mode = self.setting.standby
+        with self.upheaval():
+            replication.fail_over(self.server, self.standby, mode)
+            self.server = self.standby
+            if mode == "async":
+                self.losses.append(time.time())
+            self._turn()
+            self.standby = replication.follow(self.server, mode)
 
-    def stop_server(self, number: signal.Signals = signal.SIGINT) -> None:
-        """Stop PostgreSQL, by default in the fast way."""
-        if self.server:
-            self.server.send_signal(number)
-            self.server.wait(_START)
+    def restart_bouncer(self, number: signal.Signals) -> None:
+        """End PgBouncer with a signal, and start it again."""
+        if self.bouncer is None:
+            raise RuntimeError("There is no PgBouncer.")
+        with self.upheaval():
+            self.bouncer.stop(number)
+            self.bouncer.start()
+
+    def set_up(self, setting: Setting) -> None:
+        """Go on with another setting, for which the shop connects anew."""
+        with self.server.connect() as session:
+            session.execute(
+                "ALTER ROLE shop IN DATABASE postgres SET default_transaction_isolation ="
+                f" '{setting.isolation}'"
+            )
+        if setting.standby == "none":
+            replication.expect(self.server, "async")
+            self._drop_standby()
+        elif self.standby is None:
+            self.standby = replication.follow(self.server, setting.standby)
+        else:
+            replication.expect(self.server, setting.standby)
+            replication.await_standby(self.server, setting.standby)
+        if setting.is_pooled and self.bouncer is None:
+            self.bouncer = bouncer(self.server.folder, self.server.log)
+        self.setting = setting
+        self._turn()
+
+    def _turn(self) -> None:
+        port = self.server.port
+        if self.setting.is_pooled and self.bouncer:
+            self.bouncer.point_to(self.server)
+            port = self.bouncer.port
+        self.proxy.turn(port)
+
+    def _drop_standby(self) -> None:
+        if self.standby:
+            self.standby.stop(signal.SIGQUIT)
+            shutil.rmtree(self.standby.data)
+            self.standby = None
 
     def create(self) -> None:
         """Make the server's folder, start it, and fill it with the shop's tables and accounts."""
-        password = self.folder / "password"
-        password.write_text(self.password)
-        if postgres.ROOT:
-            for path in (self.folder, password):
-                shutil.chown(path, postgres.ACCOUNT)
-        initdb = self._spawn(
-            self.programs / "initdb", "-D", self.folder / "data", "-U", "shop", "-A",
-            "scram-sha-256", "-E", "UTF8", "--locale=C", f"--pwfile={password}", "--no-sync",
-            end_with=signal.SIGKILL,
-        )  # fmt: skip
-        if initdb.wait():
-            raise ChildProcessError("initdb failed")
-        self.start_server()
-        environment = os.environ | {"DATABASE_URL": self.conninfo(self.port)}
+        self.server.initialise()
+        self.server.start()
+        environment = os.environ | {"DATABASE_URL": self.server.conninfo()}
         migrate = [sys.executable, "manage.py", "migrate", "-v0", "--skip-checks"]
         subprocess.run(migrate, cwd=settings.CHECKOUT, env=environment, check=True)  # noqa: S603
-        with self.session() as session:
+        with self.server.connect() as session:
+            for name, value in _ROLE.items():
+                session.execute(f"ALTER ROLE shop IN DATABASE postgres SET {name} = '{value}'")
             session.cursor().executemany(
                 "WITH payer AS (INSERT INTO auth_user (username, password, is_superuser,"
                 " first_name, last_name, email, is_staff, is_active, date_joined)"
@@ -127,40 +167,54 @@ class World:
             )
 
     @contextmanager
-    def shop(self, broken: str = "") -> Iterator[str]:
-        """Serve the shop, broken on purpose if that is asked for; give its URL."""
-        port = _free_port()
+    def shop(
+        self, broken: str = "", kinds: Collection[str] = tuple(serving.KINDS)
+    ) -> Iterator[dict[str, str]]:
+        """Serve the shop, broken on purpose if that is asked for; give its URLs."""
+        clock.set_off(self.clock, 0)
+        with ExitStack() as stack:
+            ports = {kind: free_port() for kind in kinds}
+            masters = {
+                kind: stack.enter_context(self._served(kind, port, broken))
+                for kind, port in ports.items()
+            }
+            urls = {kind: f"http://127.0.0.1:{port}" for kind, port in ports.items()}
+            for kind, master in masters.items():
+                _wait_for(urls[kind], master)
+            yield urls
+
+    @contextmanager
+    def _served(self, kind: str, port: int, broken: str) -> Iterator[Process]:
         environment = os.environ | {
-            "DATABASE_URL": self.conninfo(self.proxy.port),
+            "DATABASE_URL": self.server.conninfo(self.proxy.port),
             sabotage.VARIABLE: broken,
-            "XDG_RUNTIME_DIR": str(self.folder),  # for gunicorn's control socket
+            clock.VARIABLE: str(self.clock),
+            serving.VARIABLE: kind,
+            "SHOP_POOL": str(int(kind == "asyncio")),  # a connection for each of its tasks
             "GUNICORN_CMD_ARGS": "",
         }
-        gunicorn = [sys.executable, "-m", "gunicorn", "-c", "python:benchmarks.faults.serving"]
-        with self.log.open("ab") as log:
-            bind = f"--bind=127.0.0.1:{port}"
-            master = _leashed(
-                [*gunicorn, bind], signal.SIGTERM, environment=environment, output=log
-            )
+        master = leashed(
+            [sys.executable, "-m", "gunicorn", "-c", "python:benchmarks.faults.serving",
+             f"--bind=127.0.0.1:{port}"],
+            self.server.log, signal.SIGTERM, environment=environment,
+        )  # fmt: skip
         try:
-            url = f"http://127.0.0.1:{port}"
-            _wait_for(url, master)
-            yield url
+            yield master
         finally:
             master.terminate()
             try:
-                master.wait(_START)
+                master.wait(START)
             finally:
                 with suppress(ProcessLookupError):
                     os.killpg(master.pid, signal.SIGKILL)
                 master.wait()
 
-    def _spawn(self, *command: object, end_with: signal.Signals) -> "subprocess.Popen[bytes]":
-        user = postgres.ACCOUNT
-        with self.log.open("ab") as log:
-            return _leashed(
-                [*map(str, command)], end_with, user=user, environment={"LC_ALL": "C"}, output=log
-            )
+    def end(self) -> None:
+        """End all that runs."""
+        if self.bouncer:
+            self.bouncer.stop()
+        self._drop_standby()
+        self.server.stop(signal.SIGQUIT)
 
 
 @contextmanager
@@ -171,53 +225,22 @@ def world() -> Iterator[World]:
         Path(name).chmod(0o711)
         folder = Path(name, "server")
         folder.mkdir(mode=0o711)
-        port = _free_port()
-        made = World(programs, folder, port, Proxy(port))
+        made = World(Server(programs, folder, token_urlsafe()))
+        made.proxy.start()
         try:
             made.create()
-            made.proxy.start()
-            try:
-                yield made
-            finally:
-                made.proxy.stop()
+            made.set_up(Setting())
+            yield made
         finally:
-            made.stop_server()
+            made.end()
+            made.proxy.stop()
 
 
-def _leashed(
-    command: list[str],
-    end_with: signal.Signals,
-    *,
-    user: str = "",
-    environment: dict[str, str],
-    output: IO[bytes],
-) -> "subprocess.Popen[bytes]":
-    return leash.spawn(
-        command,
-        end_with,
-        user=user,
-        cwd="/" if user else settings.CHECKOUT,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=output,
-        stderr=output,
-        start_new_session=True,
-    )
-
-
-def _free_port() -> int:
-    chance = secrets.SystemRandom()
-    while True:
-        port = chance.randrange(20_000, 32_000)  # below the ports that clients are given
-        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
-            return port
-
-
-def _wait_for(url: str, master: "subprocess.Popen[bytes]") -> None:
-    deadline = time.monotonic() + _START
+def _wait_for(url: str, master: Process) -> None:
+    deadline = time.monotonic() + START
     while time.monotonic() < deadline and master.poll() is None:
         with suppress(httpx.TransportError):
-            httpx.get(url, timeout=_START)
+            httpx.get(url, timeout=START)
             return
         time.sleep(0.05)
     raise ChildProcessError("gunicorn did not start")
