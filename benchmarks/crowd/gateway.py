@@ -18,6 +18,7 @@ from tempfile import TemporaryDirectory
 from django.conf import settings
 
 from benchmarks import database
+from testproject import leash
 
 CONFIGURATION = settings.CHECKOUT / "deploy" / "nginx.conf"
 
@@ -114,8 +115,9 @@ def _server(command: list[str], log: Path, port: int) -> Iterator[int]:
     """Run a server while the block lasts; give the process id of its master."""
     environment = {**os.environ, "GUNICORN_CMD_ARGS": "", "XDG_RUNTIME_DIR": str(log.parent)}
     with log.open("wb") as output:
-        master = subprocess.Popen(  # noqa: S603  # our own commands
+        master = leash.spawn(
             command,
+            signal.SIGTERM,
             cwd=settings.CHECKOUT,
             env=environment,
             stdin=subprocess.DEVNULL,
