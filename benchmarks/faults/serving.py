@@ -34,7 +34,8 @@ def post_fork(_server: Any, _worker: Any) -> None:
 
     from . import clock, sabotage  # noqa: PLC0415
 
-    options = connections.settings["default"]["OPTIONS"]
-    options["application_name"] = f"shop-{os.getpid()}"
+    settings = connections.settings["default"]
+    settings["OPTIONS"]["application_name"] = f"shop-{os.getpid()}"
+    settings["CONN_HEALTH_CHECKS"] = os.environ[VARIABLE] != "single"  # both happen
     clock.put_off()
     sabotage.apply()
