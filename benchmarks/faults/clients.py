@@ -15,7 +15,7 @@ import httpx
 
 from .ledger import Attempt, Ledger
 
-PATIENCE = 30.0
+PATIENCE = 120.0
 """Seconds after which a client gives up on a key: the longest that a key may be unusable."""
 
 TIMEOUT = 2.0

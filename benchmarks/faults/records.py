@@ -31,6 +31,8 @@ class Record:
     """Payments that were answered 201."""
     forgotten: int = 0
     """Of those, the ones that an asynchronous standby did not have, with their answer."""
+    longest: float = 0
+    """Seconds that a client retried until it was answered, at most."""
     answers: dict[str, int] = field(default_factory=Counter)
     breaches: list[str] = field(default_factory=list)
     """Their kinds."""
@@ -63,8 +65,8 @@ def show(records: list[Record]) -> None:
         " way"
     )
     tables.show(
-        "Broken promises, by the setting",
-        ("setting", "faults", "requests", "acknowledged", *COLUMNS, "other", "lost, async"),
+        "Broken promises, by the setting; and what was lost with an asynchronous standby",
+        ("setting", "faults", "requests", "acknowledged", *COLUMNS, "other", "lost", "longest s"),
         [*_settings(records)],
     )
     tables.show(
@@ -94,6 +96,7 @@ def _settings(records: list[Record]) -> Iterable[tuple[object, ...]]:
             *(breaches[kind] for kind in COLUMNS),
             breaches.total() - sum(breaches[kind] for kind in COLUMNS),
             sum(record.forgotten for record in chosen),
+            max((record.longest for record in chosen), default=0.0),
         )
 
 

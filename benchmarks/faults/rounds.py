@@ -16,7 +16,7 @@ import psycopg
 
 from .checker import Breach, Checker
 from .clients import Clients
-from .ledger import DEFINITE, Ledger
+from .ledger import DEFINITE, Attempt, Ledger
 from .matrix import FAULTS, Fault, Missed, Scene
 from .observer import Observer
 from .proxy import Trap
@@ -136,9 +136,18 @@ class Round:
         record.requests = sum(map(len, payments))
         record.acknowledged = sum(any(a.status == DEFINITE for a in it) for it in payments)
         record.forgotten = len(checker.forgotten)
+        record.longest = max(map(_longest, payments), default=0)
         record.answers = Counter(attempt.answer for it in payments for attempt in it)
         record.breaches = [breach.kind for breach in self.breaches]
         record.stories = [str(breach) for breach in self.breaches[:5]]
+
+
+def _longest(attempts: list[Attempt]) -> float:
+    """Give for how long one of a payment's senders has retried, at most."""
+    began: dict[int, float] = {}
+    for attempt in attempts:
+        began[attempt.sender] = min(attempt.sent, began.get(attempt.sender, attempt.sent))
+    return max(attempt.came - began[attempt.sender] for attempt in attempts)
 
 
 def _wait_for_silence(observer: Observer) -> None:

@@ -8,7 +8,14 @@ VARIABLE = "FAULTS_SERVER"
 
 KINDS: dict[str, dict[str, Any]] = {
     "threads": {"worker_class": "gthread", "workers": 3, "threads": 8},
-    "asyncio": {"worker_class": "asgi", "workers": 2, "wsgi_app": "testproject.asgi:application"},
+    "asyncio": {
+        "worker_class": "asgi",
+        "workers": 2,
+        "wsgi_app": "testproject.asgi:application",
+        # Longer than the pool waits: a request that is cancelled in between takes its connection
+        # out of the pool for ever, whatever the view is.
+        "asgi_disconnect_grace_period": 60,
+    },
     # A worker whose one request takes longer is ended in the middle of it, by an exception.
     "single": {"worker_class": "sync", "workers": 4, "timeout": 1},
 }
@@ -27,7 +34,8 @@ def post_fork(_server: Any, _worker: Any) -> None:
 
     from . import clock, sabotage  # noqa: PLC0415
 
-    options = connections.settings["default"]["OPTIONS"]
-    options["application_name"] = f"shop-{os.getpid()}"
+    settings = connections.settings["default"]
+    settings["OPTIONS"]["application_name"] = f"shop-{os.getpid()}"
+    settings["CONN_HEALTH_CHECKS"] = os.environ[VARIABLE] != "single"  # both happen
     clock.put_off()
     sabotage.apply()
