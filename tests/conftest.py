@@ -54,6 +54,7 @@ NEEDS = {
     "test_demo.py": ("rich",),
     "test_drf.py": ("adrf", "rest_framework"),
     "test_faults.py": ("k9", "rich"),
+    "test_fuzz.py": ("k9", "rich"),
     "test_openapi.py": ("drf_spectacular", "rest_framework"),
     "test_purge_checks.py": ("django_celery_beat",),
     "test_schemathesis.py": ("drf_spectacular", "rest_framework", "schemathesis"),

@@ -326,8 +326,12 @@ def test_a_claim_of_a_deleted_row_is_a_first_request(isolation: str) -> None:
         isolate(isolation)
         return succeed(claim(PAUSED))
 
+    def purge_it() -> Purged:
+        isolate("READ COMMITTED")  # two that are SERIALIZABLE may conflict, which is a 409
+        return purge()
+
     with threads() as start, paused_deletes("AFTER ROW") as go_on:
-        purging = start(purge)
+        purging = start(purge_it)
         eventually(lambda: waiting_for_a_lock() == 1)
         claiming = start(claim_it)
         eventually(lambda: waiting_for_a_lock() == 2)

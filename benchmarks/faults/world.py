@@ -34,6 +34,9 @@ IDLE_BOUND = 1
 ISOLATIONS = ("read committed", "repeatable read", "serializable")
 STANDBYS = ("none", "sync", "async")
 
+_STRAIGHT = {"DATABASE_VARIANT": "default"}
+"""Of the environment: the ways to PostgreSQL are our own here, not the test suite's."""
+
 _ROLE = {
     "idle_in_transaction_session_timeout": f"{IDLE_BOUND}s",
     "client_connection_check_interval": "1s",
@@ -151,7 +154,7 @@ class World:
         """Make the server's folder, start it, and fill it with the shop's tables and accounts."""
         self.server.initialise()
         self.server.start()
-        environment = os.environ | {"DATABASE_URL": self.server.conninfo()}
+        environment = os.environ | _STRAIGHT | {"DATABASE_URL": self.server.conninfo()}
         migrate = [sys.executable, "manage.py", "migrate", "-v0", "--skip-checks"]
         subprocess.run(migrate, cwd=settings.CHECKOUT, env=environment, check=True)  # noqa: S603
         with self.server.connect() as session:
@@ -185,14 +188,18 @@ class World:
 
     @contextmanager
     def _served(self, kind: str, port: int, broken: str) -> Iterator[Process]:
-        environment = os.environ | {
-            "DATABASE_URL": self.server.conninfo(self.proxy.port),
-            sabotage.VARIABLE: broken,
-            clock.VARIABLE: str(self.clock),
-            serving.VARIABLE: kind,
-            "SHOP_POOL": str(int(kind == "asyncio")),  # a connection for each of its tasks
-            "GUNICORN_CMD_ARGS": "",
-        }
+        environment = (
+            os.environ
+            | _STRAIGHT
+            | {
+                "DATABASE_URL": self.server.conninfo(self.proxy.port),
+                sabotage.VARIABLE: broken,
+                clock.VARIABLE: str(self.clock),
+                serving.VARIABLE: kind,
+                "SHOP_POOL": str(int(kind == "asyncio")),  # a connection for each of its tasks
+                "GUNICORN_CMD_ARGS": "",
+            }
+        )
         master = leashed(
             [sys.executable, "-m", "gunicorn", "-c", "python:benchmarks.faults.serving",
              f"--bind=127.0.0.1:{port}"],
