@@ -58,8 +58,9 @@ def capture(request: HttpRequest, response: HttpResponseBase) -> Answer:
         BadHeaderError: A header has a NUL, which PostgreSQL stores as little as servers send it.
     """
     headers = tuple(item for item in response.items() if not _NOT_KEPT.fullmatch(item[0]))
-    if any("\0" in text for item in headers for text in item):
-        raise BadHeaderError(f"The view has set a header with a NUL in it: {headers!r}.")
+    for name, value in headers:
+        if "\0" in name or "\0" in value:
+            raise BadHeaderError(f"The view has set a header with a NUL in it: {name!r}.")
     body = _body(request, response)
     return Answer(response.status_code, headers, body, signals.current_trace())
 

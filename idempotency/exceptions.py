@@ -181,13 +181,13 @@ class TooManyKeys(IdempotencyError):
     retry_after = 1
     outcome = Outcome.TOO_MANY_KEYS
 
-    MOST = 3600
+    _MOST = 3600
     """Seconds. Whoever looks after the site may evict keys, or allow for more of them."""
 
     def __init__(self, seconds: int = 1) -> None:
         """Take the time until the first of the caller's keys expires."""
         super().__init__()
-        self.retry_after = max(1, min(seconds, self.MOST))
+        self.retry_after = max(1, min(seconds, self._MOST))
 
 
 class StoreUnavailable(IdempotencyError):

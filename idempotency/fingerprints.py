@@ -74,10 +74,12 @@ def canonical_body(request: HttpRequest, *, without: Collection[str] = ()) -> by
 
 def _kind_and_form(request: HttpRequest, without: Collection[str]) -> tuple[bytes, bytes]:
     """Give the kind of the body and its form; the kind keeps the forms apart."""
-    media_type = _media_type(request)
+    media_type = (request.content_type or "").lower()
     try:
-        if (request.content_type or "").lower() == "multipart/form-data":
+        if media_type == "multipart/form-data":
             return b"multipart", _multipart(request, without)
+        if media_type != _media_type(request):
+            return b"bytes", request.body  # text, but readers may differ in which
         if media_type == "application/json" or media_type.endswith("+json"):
             return b"json", _canonical(_JSON.decode(request.body.decode()))
         if media_type == "application/x-www-form-urlencoded":

@@ -12,11 +12,10 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from support import Gate, threads
 from test_decorators import created, problem
+from test_openapi import class_based, schema
 
 from idempotency.exceptions import TooManyKeys
 from idempotency.models import IdempotencyKey
-from idempotency.operations import _problems
-from idempotency.options import Options
 from idempotency.signals import answered
 from testproject.shop.models import Payment
 from testproject.shop.seed import BOB
@@ -207,4 +206,9 @@ def test_it_is_published_where_it_is_set(settings: Any, limit: int | None) -> No
     page = " ".join(Client().get("/idempotency/policy/").content.decode().split())
 
     assert ("A caller may have 2 keys" in page) == (limit == 2)
-    assert (TooManyKeys in _problems(Options())) == (limit == 2)
+    response = schema(class_based())["paths"]["/work/"]["post"]["responses"].get("429")
+    assert bool(response) == (limit == 2)
+    if limit:
+        assert {"Retry-After", "Link"} <= response["headers"].keys()
+        examples = response["content"]["application/problem+json"]["examples"]
+        assert examples.keys() == {"too-many-keys"}

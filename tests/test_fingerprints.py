@@ -126,6 +126,7 @@ def test_json_in_another_charset_counts_byte_by_byte() -> None:
     """What is one text in UTF-8 may be two in Latin-1, and readers differ in which they take."""
     raw, escaped = '{"a": "ä"}'.encode(), b'{"a": "\\u00e4"}'
 
+    assert of("{}", "text/plain; charset=x+json") != of("{ }", "text/plain; charset=x+json")
     assert same_json(raw, escaped)
     assert of(raw, f"{JSON}; charset=latin-1") != of(escaped, f"{JSON}; charset=latin-1")
 
