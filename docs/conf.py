@@ -13,7 +13,6 @@ import idempotency
 settings.configure(
     INSTALLED_APPS=["django.contrib.auth", "django.contrib.contenttypes", "idempotency"],
     DATABASES={"default": {"ENGINE": "django.db.backends.postgresql"}},
-    SECRET_KEY="nothing on the site is secret",
 )
 django.setup()
 
