@@ -11,6 +11,7 @@ pytest-django; with Django's test clients, and with ``APIClient`` of Django REST
 """
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from datetime import timedelta
 from typing import Any
@@ -20,7 +21,7 @@ from uuid import uuid4
 from django.db import connections
 from django.db.models.functions import Now
 
-from . import claims, database, statements
+from . import claims, database
 from .answers import REPLAYED_HEADER, Answer
 from .exceptions import IdempotencyError
 from .http import KEY_HEADER
@@ -138,7 +139,7 @@ def first_request_running() -> Iterator[None]:
         ) -> AbstractContextManager[claims.Attempt | Answer]:
             if claim.id not in held:
                 held.add(claim.id)
-                others.enter_context(_another_worker(claim))
+                others.enter_context(_another_worker(attempt(claim), claim))
             return attempt(claim, **kwargs)
 
         with patch.object(claims, "attempt", attempt_too_late):
@@ -172,26 +173,24 @@ class _Death(BaseException):
 
 
 @contextmanager
-def _another_worker(claim: claims.Claim) -> Iterator[None]:
-    """Be at a key, on another connection, which commits even where the test's never does."""
-    if IdempotencyKey.objects.primary().filter(pk=claim.id).exists():
+def _another_worker(running: AbstractContextManager[Any], claim: claims.Claim) -> Iterator[None]:
+    """Be at a key on a thread of its own, whose connection commits where the test's does not."""
+    keys = IdempotencyKey.objects.using(database.alias()).filter(pk=claim.id)
+    if keys.exists():
         _fail(f"The key {claim.key!r} was sent before, so its first request is not running.")
-    names = (claim.scope, claim.key, claim.operation, claim.fingerprints[0])
-    connection: Any = connections[database.alias()].copy()
-    connection.inc_thread_sharing()  # an async view asks for it on a thread of its own
-    try:
-        with connection.cursor() as cursor:
-            cursor.execute(statements.CLAIM, (claim.id, claim.ttl, *names, claim.id))
-            _is_new, created_at, *_rest = cursor.fetchone()
-            cursor.execute("BEGIN")
-            cursor.execute(statements.LOCK, (claim.id, created_at))
-            try:
-                yield
-            finally:
-                cursor.execute("DELETE FROM idempotency_key WHERE id = %s", (claim.id,))
-                cursor.execute("COMMIT")
-    finally:
-        connection.close()
+
+    def leave() -> None:
+        claims.roll_back()
+        running.__exit__(None, None, None)
+        keys.all().delete()
+        connections.close_all()
+
+    with ThreadPoolExecutor(max_workers=1) as worker:
+        worker.submit(running.__enter__).result()
+        try:
+            yield
+        finally:
+            worker.submit(leave).result()
 
 
 def _fail(message: str) -> None:
