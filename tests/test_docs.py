@@ -3,6 +3,9 @@
 import ast
 import logging
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from django.http import HttpRequest
@@ -48,6 +51,17 @@ def test_every_problem_is_documented() -> None:
 
     for error in exceptions.IdempotencyError.__subclasses__():
         assert re.search(rf"\b{error.status} `{error.slug}`", page), error.slug
+
+
+def test_problem_types_are_documented_in_their_words() -> None:
+    """All of them, with status, title and what the client reads."""
+    page = (DOCS / "problems.md").read_text()
+    kinds = exceptions.IdempotencyError.__subclasses__()
+
+    assert headings("problems.md") == {kind.slug for kind in kinds}
+    for kind in kinds:
+        told = f"## `{kind.slug}`\n\n{kind.status} *{kind.title}*\n\n> {kind().detail}\n"
+        assert told in page, kind.slug
 
 
 def test_every_check_is_documented() -> None:
@@ -105,9 +119,19 @@ def test_the_readme_has_two_commands() -> None:
     assert "-m pytest" in commands[1]
 
 
-@pytest.mark.parametrize("page", sorted(DOCS.glob("*.md")), ids=lambda page: page.name)
-def test_python_in_the_documentation_is_python(page: object) -> None:
-    """Every block of Python compiles."""
-    assert hasattr(page, "read_text")
-    for block in re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL):
-        ast.parse(block)
+def test_the_readme_knows_every_page() -> None:
+    """The site's own pages apart, which say where to go."""
+    readme = (CHECKOUT / "README.md").read_text()
+    linked = set(re.findall(r"\(docs/([\w-]+\.md)", readme))
+
+    assert linked == {page.name for page in DOCS.glob("*.md")}
+
+
+@pytest.mark.slow
+def test_the_site_is_built_without_warnings(tmp_path: Path) -> None:
+    """Every link leads somewhere, and every page is in a table of contents."""
+    command = [sys.executable, "-m", "sphinx", "-W", "-n", "-q", "-b", "html", DOCS, tmp_path]
+    built = subprocess.run(command, capture_output=True, text=True, check=False)
+
+    assert built.returncode == 0, built.stderr
+    assert "The one idea" in (tmp_path / "idea.html").read_text()
