@@ -1,6 +1,7 @@
 """Every block of code in the documentation is run, or at least read by who would run it."""
 
 import configparser
+import hmac
 import json
 import re
 import shlex
@@ -18,6 +19,7 @@ from django.core import mail
 from django.core.management import get_commands, load_command_class
 from django.db import connection, transaction
 from django.db.backends.postgresql.base import DatabaseWrapper
+from django.http import JsonResponse
 from django.template import engines
 from django.test import AsyncClient, Client
 from django.urls import clear_url_caches, path
@@ -25,9 +27,11 @@ from reading import Block, blocks, looks_like, steps
 from support import CHECKOUT
 
 from idempotency import conf
+from idempotency.decorators import idempotent
 from idempotency.exceptions import KeyReused
 from idempotency.tasks import purge_expired_keys
 from idempotency.test import assert_problem, assert_replay, worker_dies
+from testproject.shop.checkout import CheckoutForm
 from testproject.shop.demonstration.scenes import SCENES
 from testproject.shop.models import Account, Payment
 from testproject.shop.seed import ALICE
@@ -143,7 +147,7 @@ def test_a_webhook_is_taken_once(alice: Account, serve_at: Any) -> None:
         body = json.dumps(
             {"id": "evt_1", "type": "payment.refunded", "payment": payment.pk, **event}
         )
-        signature = project.hmac.new(secret, body.encode(), "sha256").hexdigest()
+        signature = hmac.new(secret, body.encode(), "sha256").hexdigest()
         headers = {"Bank-Signature": signature}
         return Client().post("/hook/", body, "application/json", headers=headers)
 
@@ -187,8 +191,8 @@ def test_a_mail_after_the_commit_is_sent_once(client_of_alice: Client, serve_at:
 def test_what_a_fingerprint_leaves_out_may_change(client_of_alice: Client, serve_at: Any) -> None:
     """And nothing else."""
     names = names_of("decorator.md", "without_sent_at")
-    view = project.idempotent(fingerprint=names["without_sent_at"])
-    serve_at("pay/", view(lambda request: project.JsonResponse(request.POST)))
+    view = idempotent(fingerprint=names["without_sent_at"])
+    serve_at("pay/", view(lambda request: JsonResponse(request.POST)))
     post = client_of_alice.post
 
     first = post("/pay/", {"amount": "5", "sent_at": "1"}, headers=KEY)
@@ -348,7 +352,7 @@ def test_the_state_of_a_key_is_as_it_is_told(alice: Account) -> None:
 @pytest.mark.parametrize("block", blocks("html"), ids=str)
 def test_a_template_renders(block: Block) -> None:
     """With the key's field in it."""
-    html = engines["django"].from_string(block.code).render({"form": project.CheckoutForm()})
+    html = engines["django"].from_string(block.code).render({"form": CheckoutForm()})
 
     assert 'name="idempotency_key"' in html
 
