@@ -35,7 +35,8 @@ html_title = project
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_copy_source = False
-pygments_style = "tango"
+html_show_copyright = False
+pygments_style = "xcode"
 pygments_dark_style = "monokai"
 
 
