@@ -29,7 +29,7 @@ However a request ends, its outcome is told when the transaction is over (``sign
 The rooms, each importing only from the lines below its own:
 
 ======== ====================================================================
-wiring   ``apps``
+wiring   ``apps``; beside it ``test``, for the tests of projects
 start-up ``checks``, ``view_checks`` and ``server_checks``; ``doors`` for them
 doors    ``decorators``, ``drf`` with ``browsable``; ``views`` behind ``urls``;
          ``templatetags.idempotency`` in templates; ``openapi``;

@@ -24,7 +24,7 @@ from testproject.shop.seed import CLERK
 
 pytestmark = pytest.mark.slow
 
-DESK, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
+DESK, PHONE = {"width": 1280, "height": 900}, {"width": 360, "height": 740}
 STRICT = "default-src 'self'"
 
 OURS: Any = {"include": [["#content"]], "exclude": [["#toolbar"]]}

@@ -9,7 +9,7 @@ from support import CHECKOUT
 PACKAGE = CHECKOUT / "idempotency"
 
 LEVELS = [
-    {"apps"},
+    {"apps", "test"},
     {"view_checks", "server_checks"},
     {"checks", "doors"},
     {

@@ -3,9 +3,15 @@
 import ast
 import logging
 import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from django.http import HttpRequest
+from playwright.sync_api import Browser
 from support import CHECKOUT
 
 import idempotency
@@ -48,6 +54,17 @@ def test_every_problem_is_documented() -> None:
 
     for error in exceptions.IdempotencyError.__subclasses__():
         assert re.search(rf"\b{error.status} `{error.slug}`", page), error.slug
+
+
+def test_problem_types_are_documented_in_their_words() -> None:
+    """All of them, with status, title and what the client reads."""
+    page = (DOCS / "problems.md").read_text()
+    kinds = exceptions.IdempotencyError.__subclasses__()
+
+    assert headings("problems.md") == {kind.slug for kind in kinds}
+    for kind in kinds:
+        told = f"## `{kind.slug}`\n\n{kind.status} *{kind.title}*\n\n> {kind().detail}\n"
+        assert told in page, kind.slug
 
 
 def test_every_check_is_documented() -> None:
@@ -105,9 +122,43 @@ def test_the_readme_has_two_commands() -> None:
     assert "-m pytest" in commands[1]
 
 
-@pytest.mark.parametrize("page", sorted(DOCS.glob("*.md")), ids=lambda page: page.name)
-def test_python_in_the_documentation_is_python(page: object) -> None:
-    """Every block of Python compiles."""
-    assert hasattr(page, "read_text")
-    for block in re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL):
-        ast.parse(block)
+def test_the_readme_knows_every_page() -> None:
+    """The site's own pages apart, which say where to go."""
+    readme = (CHECKOUT / "README.md").read_text()
+    linked = set(re.findall(r"\(docs/([\w-]+\.md)", readme))
+
+    assert linked == {page.name for page in DOCS.glob("*.md")}
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build the site."""
+    folder = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "sphinx", "-W", "-n", "-q", "-b", "html", DOCS, folder]
+    built = subprocess.run([*map(str, command)], capture_output=True, text=True, check=False)
+    assert built.returncode == 0, built.stderr
+    return folder
+
+
+@pytest.mark.slow
+def test_the_site_is_built_without_warnings(site: Path) -> None:
+    """Every link leads somewhere, and every page is in a table of contents."""
+    built = {path.stem for path in site.glob("*.html")}
+
+    assert built >= {page.stem for page in DOCS.glob("*.md")}
+    assert "<svg" in (site / "idea.html").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_the_site_can_be_read_by_everybody(browser: Browser, site: Path, theme: Any) -> None:
+    """Code, tables and the picture have enough contrast, and fit a phone."""
+    size: Any = {"width": 360, "height": 740}
+    only: Any = {"runOnly": ["color-contrast", "image-alt", "svg-img-alt", "empty-table-header"]}
+    with browser.new_context(color_scheme=theme, viewport=size) as context:
+        page = context.new_page()
+        for name in ("index", "idea", "start", "migrating", "python"):
+            page.goto((site / f"{name}.html").as_uri())
+            found = Axe().run(page, options=only)
+            assert found.violations_count == 0, f"{name}\n{found.generate_report()}"
+            assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), name
