@@ -52,14 +52,19 @@ NEEDS = {
     "test_celery.py": ("celery", "django_celery_beat"),
     "test_checks.py": ("adrf", "corsheaders", "rest_framework", "reversion"),
     "test_demo.py": ("rich",),
+    "test_docs_code.py": ("adrf", "celery", "corsheaders", "rest_framework", "reversion", "rich"),
     "test_drf.py": ("adrf", "rest_framework"),
     "test_faults.py": ("k9", "rich"),
     "test_fuzz.py": ("k9", "rich"),
+    "test_locale.py": ("babel", "rest_framework"),
     "test_openapi.py": ("drf_spectacular", "rest_framework"),
+    "test_packaging.py": ("build", "twine"),
     "test_purge_checks.py": ("django_celery_beat",),
     "test_schemathesis.py": ("drf_spectacular", "rest_framework", "schemathesis"),
+    "test_site.py": ("axe_playwright_python", "furo", "myst_parser", "playwright"),
     "test_storage.py": ("k9", "rich"),
     "test_telemetry.py": ("opentelemetry",),
+    "test_test.py": ("rest_framework",),
 }
 """The modules that need more than the core does, and are collected only where that is installed."""
 

@@ -75,12 +75,24 @@ def test_a_view_that_keeps_the_promise_is_safe_to_retry(account: Account, send: 
 
 @pytest.mark.parametrize("send", SENDERS)
 def test_a_running_first_request_is_told(account: Account, send: Send) -> None:
-    """409, as often as it is tried; when that request is gone, the same key is a first one."""
+    """409, as often as it is tried; the block leaves nothing."""
     key = {"Idempotency-Key": "mine"}
 
     with first_request_running():
         for _ in range(2):
             assert_problem(send(headers=key), RequestInProgress)
+
+    assert not IdempotencyKey.objects.exists()
+    assert not Payment.objects.exists()
+
+
+@pytest.mark.parametrize("send", SENDERS)
+def test_after_a_running_request_the_same_key_is_a_first_one(alice: Account, send: Send) -> None:
+    """That of a worker who has left no trace."""
+    key = {"Idempotency-Key": "mine"}
+
+    with first_request_running():
+        send(headers=key)
     assert send(headers=key).status_code == 201
 
     assert IdempotencyKey.objects.get().attempts == 1
@@ -264,16 +276,16 @@ class Cases:
     """The same in classes of `unittest`, as Django's documentation has them."""
 
     def test_all_of_it(self: Any) -> None:
-        """Retries, a conflict, a death and an expiry."""
+        """A death, retries, an expiry and a conflict."""
         seed()
-        with first_request_running():
-            assert_problem(send_with_client(headers={"Idempotency-Key": "a"}), RequestInProgress)
         with worker_dies():
             send_with_client(headers={"Idempotency-Key": "a"})
         assert_safe_to_retry(send_with_client, key="a", effect=Payment.objects.count)
         expire("a")
         response = assert_safe_to_retry(send_with_client, key="a", effect=Payment.objects.count)
         assert json.loads(response.content)["amount"] == "12.50"
+        with first_request_running():
+            assert_problem(send_with_client(headers={"Idempotency-Key": "b"}), RequestInProgress)
 
 
 @pytest.mark.parametrize("base", [TestCase, TransactionTestCase])
