@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,9 @@ def test_the_shop_behaves_as_the_tutorial_says(committed: None, tmp_path: Path) 
     folder.mkdir()
     for name in ("manage.py", "testproject", "idempotency"):
         (folder / name).symlink_to(CHECKOUT / name)
-    environment = {**os.environ, "DATABASE_URL": database_url(), "XDG_RUNTIME_DIR": str(tmp_path)}
+    programs = os.pathsep.join([str(Path(sys.executable).parent), *os.get_exec_path()])
+    environment = {**os.environ, "PATH": programs, "DATABASE_URL": database_url()}
+    environment["XDG_RUNTIME_DIR"] = str(tmp_path)
     assert shutil.which("curl"), "The tutorial needs curl: 'apt-get install curl'."
     instead = {
         "python3 -m venv": None,  # what the tests run in
