@@ -277,7 +277,7 @@ def _lock(claim: Claim, standing: _Standing | None) -> tuple[bool, Attempt | Non
     commit = _commit(statements.COMMIT_CLAIM) if begin else []
     try:
         with database.reachable():
-            rows = database.fetch_each(*begin, *commit, (statements.LOCK, (claim.id,)))
+            rows = database.begin(*begin, *commit, (statements.LOCK, (claim.id,)))
     except RequestInProgress:
         return True, None
     if rows[-1] is None:

@@ -42,6 +42,29 @@ def fetch(sql: str, values: tuple[Any, ...] = ()) -> tuple[Any, ...] | None:
         return _first(cursor)
 
 
+def begin(*statements: Statement) -> list[tuple[Any, ...] | None]:
+    """Begin the transaction that `atomic` has just opened, and `fetch_each` in the same round trip.
+
+    All that `atomic` does is to switch psycopg's autocommit off. Before the next statement psycopg
+    then sends BEGIN, and waits for it; unless there is a transaction already, and here BEGIN is
+    ours. In a TestCase there is one, and with server-side binding nothing can travel along.
+    """
+    connection = connections[alias()]
+    session: Any = connection.connection
+    if connection.savepoint_ids or _binds_one_by_one(connection):
+        return fetch_each(*statements)
+    level = session.isolation_level  # of the connection's OPTIONS, which psycopg would send, too
+    sql = f"BEGIN ISOLATION LEVEL {level.name.replace('_', ' ')}" if level else "BEGIN"
+    with connection.wrap_database_errors:
+        session.autocommit = True
+    try:
+        return fetch_each((sql, ()), *statements)[1:]
+    finally:
+        # The setter refuses inside a transaction, but off is what it is there: Django declares
+        # its cursors by it, and one that outlives its transaction cannot lock rows.
+        session._autocommit = False
+
+
 def fetch_each(*statements: Statement) -> list[tuple[Any, ...] | None]:
     """Run statements, and give the first row of each; None where it has none.
 
@@ -49,7 +72,7 @@ def fetch_each(*statements: Statement) -> list[tuple[Any, ...] | None]:
     one fails, none after it is run.
     """
     connection = connections[alias()]
-    if connection.features.uses_server_side_binding:  # type: ignore[attr-defined]
+    if _binds_one_by_one(connection):
         groups: Iterable[Sequence[Statement]] = [[one] for one in statements]
     else:
         groups = [statements]
@@ -64,8 +87,13 @@ def fetch_each(*statements: Statement) -> list[tuple[Any, ...] | None]:
 
 
 def _first(cursor: Any) -> tuple[Any, ...] | None:
-    row: tuple[Any, ...] | None = cursor.fetchone() if cursor.description else None
+    # Where there is a count, there are rows: all our statements give back what they do.
+    row: tuple[Any, ...] | None = cursor.fetchone() if cursor.rowcount > 0 else None
     return row
+
+
+def _binds_one_by_one(connection: Any) -> bool:
+    return bool(connection.features.uses_server_side_binding)
 
 
 def sqlstate(error: BaseException) -> str | None:

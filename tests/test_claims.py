@@ -7,14 +7,17 @@ from typing import Any
 
 import pytest
 from conftest import MakeDoor
+from django.contrib.auth.models import User
 from django.db import IntegrityError, connection, transaction
 from django.db.models.functions import Now
 from django.http import HttpResponse
 from django.test.utils import CaptureQueriesContext
+from psycopg import IsolationLevel
 from support import (
     backend_pid,
     eventually,
     isolate,
+    keep_session,
     session,
     threads,
     unreachable_database,
@@ -184,9 +187,9 @@ def test_the_claim_waits_for_no_fsync() -> None:
 def test_the_statements_of_each_outcome(
     make_function_door: MakeDoor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two messages are added to a first request, and a third takes COMMIT's place; a replay is one.
+    """One message is added to a first request, two are BEGIN's and COMMIT's; a replay is one.
 
-    Django's own BEGIN and COMMIT frame the view, as they do without us.
+    Django logs a BEGIN and a COMMIT of its own, but sends neither.
     """
     plain = HttpResponse(content_type="text/plain")
     door = make_function_door(lambda request: plain, scope=lambda request: "partner:1")
@@ -197,7 +200,7 @@ def test_the_statements_of_each_outcome(
         return words(queries)
 
     bind(monkeypatch, by_server=False)
-    claim_and_lock = "INSERT; COMMIT AND CHAIN; SELECT"
+    claim_and_lock = "BEGIN; INSERT; COMMIT AND CHAIN; SELECT"
     with threads() as start:
         first = start(sent).result()
         assert first == ["SELECT", "BEGIN", claim_and_lock, "WITH; COMMIT", "COMMIT"]
@@ -205,8 +208,31 @@ def test_the_statements_of_each_outcome(
 
         door.key = "another"
         with claims.attempt(claim(door.key, scope="partner:1", fingerprints=fingerprint_of(door))):
-            assert start(sent).result() == ["SELECT", "BEGIN", "SELECT", "ROLLBACK"]
+            assert start(sent).result() == ["SELECT", "BEGIN", "BEGIN; SELECT", "ROLLBACK"]
             claims.roll_back()
+
+
+@pytest.mark.usefixtures("committed")
+def test_the_transaction_is_one_that_django_knows() -> None:
+    """It has the connection's isolation, cursors end with it, and then autocommit is on again."""
+    Account.objects.create(user=User.objects.create(username="Ann"), token="ann", balance=1)
+
+    def run() -> bool:
+        keep_session()
+        connection.ensure_connection()
+        connection.connection.isolation_level = IsolationLevel.REPEATABLE_READ  # as OPTIONS does
+        with claims.attempt(claim()) as attempt:
+            assert isinstance(attempt, claims.Attempt)
+            with connection.cursor() as cursor:
+                cursor.execute("SHOW transaction_isolation")
+                assert cursor.fetchone() == ("repeatable read",)
+            # A cursor that PostgreSQL keeps after the transaction could not lock rows.
+            assert len(list(Account.objects.select_for_update().iterator())) == 1
+            claims.complete(attempt, ANSWER)
+        return connection.get_autocommit() and connection.connection.autocommit
+
+    with threads() as start:
+        assert start(run).result()
 
 
 def fingerprint_of(door: Any) -> tuple[bytes, ...]:
