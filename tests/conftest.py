@@ -28,7 +28,7 @@ from django.utils import translation
 from django.utils.decorators import method_decorator
 from django.views import View
 from pytest_django import DjangoDbBlocker
-from support import end_sessions, shop
+from support import end_sessions, hang_up, shop
 
 from idempotency.decorators import idempotent
 from idempotency.tally import tally
@@ -114,6 +114,7 @@ def django_db_setup(
     keep = django_db_keepdb and not django_db_createdb
     with django_db_blocker.unblock():
         databases = setup_databases(verbosity=0, interactive=False, keepdb=keep)
+        hang_up()  # PgBouncer would lend a session that is older than the role's settings
     yield
     if not django_db_keepdb:
         with django_db_blocker.unblock():
