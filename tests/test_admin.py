@@ -21,7 +21,7 @@ from support import backend_pid, threads
 from test_claims import abandon, claim, row, succeed
 
 from idempotency import claims, exceptions, purges
-from idempotency.admin import activity, changelist, display
+from idempotency.admin import activity, changelist, display, evicting, wording
 from idempotency.admin.dashboard import Dashboard
 from idempotency.answers import Answer
 from idempotency.digests import digest
@@ -102,7 +102,7 @@ def running(mine: claims.Claim) -> Iterator[int]:
 def states(response: Any) -> dict[str, str]:
     """Give the states in a list, as they are written, by key."""
     result_list = response.context["cl"].result_list
-    return {key.key: display.state_label(key) for key in result_list}
+    return {key.key: wording.state_label(key) for key in result_list}
 
 
 def text(response: Any) -> str:
@@ -174,7 +174,7 @@ def test_evicting_needs_a_permission_of_its_own(login: Login) -> None:
     assert "Evict" not in text(client.get(LIST))
     assert "Evict" not in text(client.get(page_of(mine)))
     assert client.get(EVICT, {"key": str(mine.id)}).status_code == 403
-    assert client.post(EVICT, {"seen": [display.version(row(mine))]}).status_code == 403
+    assert client.post(EVICT, {"seen": [evicting.version(row(mine))]}).status_code == 403
     assert act(client, "evict", mine).status_code == 302
     assert row(mine)
 

@@ -63,7 +63,7 @@ def test_problem_types_are_documented_in_their_words() -> None:
 def test_the_contract_names_sections_of_the_draft() -> None:
     """Those that the page on conformance takes one by one."""
     contract = (DOCS / "http-contract.md").read_text()
-    cases = re.findall(r"^\|.*\| ([\d., –]+) \|$", contract, re.MULTILINE)
+    cases = re.findall(r"^\|.*\| ([\d., \u2013]+) \|$", contract, re.MULTILINE)
     conformance = (DOCS / "conformance.md").read_text()
     taken = {
         section

@@ -21,7 +21,7 @@ from idempotency.purges import OVERDUE
 from idempotency.signals import Outcome
 
 from . import activity
-from .display import elapsed, number
+from .wording import elapsed, number
 
 _HOURS = 24
 
