@@ -34,7 +34,8 @@ start-up ``checks``, ``view_checks`` and ``server_checks``; ``doors`` for them
 doors    ``decorators``, ``drf`` with ``browsable``; ``views`` behind ``urls``;
          ``templatetags.idempotency`` in templates; ``openapi``;
          ``tasks``, ``purge_idempotency_keys``, ``schedule_idempotency_purge``
-admin    ``keys``; ``changelist``, ``dashboard``, ``export``; ``display``
+admin    ``keys``; ``changelist``, ``dashboard``, ``display``, ``evicting``,
+         ``export``; under them ``wording``
 ears     ``logs``, ``tally``, ``telemetry``, which hear of every outcome
 words    ``operations``, what OpenAPI says of the doors
 flow     ``flow``, which every door shares; above it ``async_views``

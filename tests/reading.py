@@ -80,7 +80,7 @@ class Shell:
             assert time.monotonic() < deadline, f"{command}\n{printed.decode()}"
             if select.select([stdout], [], [], 1)[0]:
                 printed += stdout.read1() or b"\nend 1\n"  # type: ignore[attr-defined]
-        output = printed[: end.start()].decode()
+        output = printed[: end.start()].decode().replace("\r\n", "\n")  # as a terminal shows it
         assert end[1] == b"0", f"{command}\n{output}"
         return output
 

@@ -8,7 +8,7 @@ from django.http import HttpRequest
 from support import CHECKOUT
 
 import idempotency
-from idempotency import conf, exceptions, logs, options, signals
+from idempotency import conf, exceptions, logs, options, signals, tally
 from idempotency.signals import Outcome
 
 DOCS = CHECKOUT / "docs"
@@ -60,6 +60,23 @@ def test_problem_types_are_documented_in_their_words() -> None:
         assert told in page, kind.slug
 
 
+def test_the_contract_names_sections_of_the_draft() -> None:
+    """Those that the page on conformance takes one by one."""
+    contract = (DOCS / "http-contract.md").read_text()
+    cases = re.findall(r"^\|.*\| ([\d., \u2013]+) \|$", contract, re.MULTILINE)
+    conformance = (DOCS / "conformance.md").read_text()
+    taken = {
+        section
+        for cell in re.findall(r"^\| (\d[\d., ]*)", conformance, re.MULTILINE)
+        for section in re.findall(r"[\d.]+", cell)
+    }
+
+    named = {section for cell in cases for section in re.findall(r"[\d.]+", cell)}
+    assert len(cases) == contract.split("| case |")[1].split("\n\n")[0].count("\n") - 1
+    assert named
+    assert named <= taken
+
+
 def test_every_check_is_documented() -> None:
     """With its id, which is that of no other."""
     sources = [path.read_text() for path in CHECKOUT.glob("idempotency/*checks.py")]
@@ -93,6 +110,7 @@ def test_every_argument_of_the_signal_is_documented() -> None:
     with signals.reporting(HttpRequest(), "POST /"):
         pass
     signals.answered.disconnect(listen)
+    tally.tally.forget()  # which listens as well, and was asked outside of a test of the database
 
     assert {name for row in rows for name in re.findall(r"`(\w+)`", row)} == told.keys() - {
         "signal",

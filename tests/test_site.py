@@ -33,6 +33,18 @@ def test_the_site_is_built_without_warnings(site: Path) -> None:
     assert "<svg" in (site / "idea.html").read_text()
 
 
+def test_the_site_can_be_searched(browser: Browser, site: Path) -> None:
+    """A word leads to the page that is about it, without a server behind the site."""
+    with browser.new_context() as context:
+        page = context.new_page()
+        page.goto((site / "index.html").as_uri())
+        page.get_by_placeholder("Search").fill("PgBouncer")
+        page.keyboard.press("Enter")
+        page.get_by_role("link", name="Going to production").first.click()
+
+        assert page.url.partition("?")[0].endswith("production.html")
+
+
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_the_site_can_be_read_by_everybody(browser: Browser, site: Path, theme: Any) -> None:
     """Code, tables and the picture have enough contrast, and fit a phone."""
@@ -40,7 +52,7 @@ def test_the_site_can_be_read_by_everybody(browser: Browser, site: Path, theme: 
     only: Any = {"runOnly": ["color-contrast", "image-alt", "svg-img-alt", "empty-table-header"]}
     with browser.new_context(color_scheme=theme, viewport=size) as context:
         page = context.new_page()
-        for name in ("index", "idea", "start", "migrating", "python"):
+        for name in sorted(path.stem for path in DOCS.glob("*.md")):
             page.goto((site / f"{name}.html").as_uri())
             found = Axe().run(page, options=only)
             assert found.violations_count == 0, f"{name}\n{found.generate_report()}"

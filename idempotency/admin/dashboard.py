@@ -21,7 +21,7 @@ from idempotency.purges import OVERDUE
 from idempotency.signals import Outcome
 
 from . import activity
-from .display import elapsed, number
+from .wording import elapsed, number
 
 _HOURS = 24
 
@@ -93,10 +93,15 @@ class Dashboard:
         """How many keys are looked at, at most."""
 
     @cached_property
-    def rows(self) -> str | None:
-        """About how many keys there are."""
+    def rows(self) -> str:
+        """How many keys there are: exactly, where the window has all of them."""
+        seen = sum(self._newest.values())
+        if seen < self.window:
+            return number(seen)
         rows = activity.estimated_rows()
-        return None if rows is None else number(rows)
+        if rows is None:
+            return gettext("more than %(count)s") % {"count": number(seen - 1)}
+        return gettext("about %(count)s") % {"count": number(rows)}
 
     @cached_property
     def running(self) -> activity.Running:
@@ -111,13 +116,17 @@ class Dashboard:
     @cached_property
     def states(self) -> list[StateCount]:
         """The newest keys by their state; states that none is in are left out."""
-        newest: Any = IdempotencyKey.objects.primary().newest(self.window).with_state().order_by()
-        counts = dict(newest.values_list("state").annotate(Count("pk")))
         return [
-            StateCount(state.value, str(state.label), number(counts[state.value]))
+            StateCount(state.value, str(state.label), number(self._newest[state.value]))
             for state in IdempotencyKey.State
-            if state.value in counts
+            if state.value in self._newest
         ]
+
+    @cached_property
+    def _newest(self) -> dict[str, int]:
+        """How many of the newest keys are in each state."""
+        newest: Any = IdempotencyKey.objects.primary().newest(self.window).with_state().order_by()
+        return dict(newest.values_list("state").annotate(Count("pk")))
 
     @cached_property
     def expired(self) -> str:

@@ -5,20 +5,17 @@ Times are told by the database's clock, which says what has expired.
 """
 
 from collections.abc import Iterable
-from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple
+from datetime import datetime, timedelta
+from typing import Any
 
 from django.contrib.admin import display
 from django.db import models
 from django.db.models import Func, Value
 from django.db.models.functions import Cast
 from django.template.defaultfilters import filesizeformat
-from django.utils.formats import localize, number_format
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
-from django.utils.timesince import timesince
-from django.utils.timezone import is_aware, localtime
-from django.utils.translation import gettext, ngettext
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from idempotency import answers
@@ -27,6 +24,7 @@ from idempotency.models import IdempotencyKey
 
 from . import activity
 from .preview import MAX_BYTES, Kind, preview
+from .wording import distance, elapsed, local, state_label
 
 State = IdempotencyKey.State
 
@@ -34,7 +32,6 @@ _LONGEST = 36
 """Characters in a column: a UUID is shown whole."""
 
 _NOTHING = "-"
-_ANY_DAY = datetime(2000, 1, 1, tzinfo=UTC)
 
 _MEANINGS = {
     State.RUNNING: _("A request with this key is running now."),
@@ -46,70 +43,6 @@ _MEANINGS = {
     ),
     State.EXPIRED: _("The key counts as never seen, and waits for the purge."),
 }
-
-_CONSEQUENCES = {
-    State.RUNNING: _("A request is running: the key will not be evicted."),
-    State.COMPLETED: _(
-        "%(operation)s was answered with %(code)s. If its client sends the request again, it runs "
-        "a second time, and all that it does is done twice: a payment is taken twice."
-    ),
-    State.FAILED: _("No answer was kept. A retry would run in any case."),
-    State.ABANDONED: _("No answer was kept. A retry would run in any case."),
-    State.EXPIRED: _("The key has expired. A retry would run in any case."),
-}
-
-
-def elapsed(time: timedelta, depth: int = 2) -> str:
-    """Say how much time it is: in seconds below a minute, else as Django does.
-
-    Args:
-        depth: In how many units, as in "2 hours, 3 minutes".
-    """
-    seconds = max(0, int(time.total_seconds()))
-    if seconds < 60:
-        return ngettext("%(count)d second", "%(count)d seconds", seconds) % {"count": seconds}
-    return timesince(_ANY_DAY, _ANY_DAY + time, depth=depth)
-
-
-def number(value: int) -> str:
-    """Write a number with separators: millions cannot be read without."""
-    return number_format(value, force_grouping=True)
-
-
-def state_label(key: Any) -> str:
-    """Say in a few words how a key stands."""
-    label = str(State(key.state).label)
-    if key.state == State.COMPLETED:
-        return f"{label} {key.status_code}"
-    if key.state == State.FAILED:
-        label = ngettext("failed once", "failed %(count)d times", key.attempts)
-        return label % {"count": key.attempts}
-    return label
-
-
-class Consequence(NamedTuple):
-    """What it would mean to evict a key."""
-
-    key: IdempotencyKey
-    state: str
-    sentence: str
-    is_dangerous: bool
-    """Whether something that was done may be done again."""
-    version: str
-    """See `version`."""
-
-    @classmethod
-    def of(cls, key: Any) -> "Consequence":
-        """Tell it of a key that is annotated with ``state``."""
-        sentence = str(_CONSEQUENCES[State(key.state)])
-        sentence %= {"operation": key.operation, "code": key.status_code}
-        is_dangerous = key.state == State.COMPLETED
-        return cls(key, state_label(key), sentence, is_dangerous, version(key))
-
-
-def version(key: IdempotencyKey) -> str:
-    """Tell a row from what it may be later: an attempt, an answer or a new life changes it."""
-    return f"{key.pk} {key.created_at.isoformat()} {key.attempts} {key.status}"
 
 
 @display(description=_("key"))
@@ -147,7 +80,7 @@ def age(key: Any) -> SafeString:
 @display(description=_("expires"))
 def expiry(key: Any) -> SafeString:
     """Show how long the key has to live."""
-    return _moment(key.expires_at, _distance(key.expires_at - key.now, depth=1))
+    return _moment(key.expires_at, distance(key.expires_at - key.now, depth=1))
 
 
 @display(description=_("key"))
@@ -280,27 +213,17 @@ def _shortened(text: str) -> SafeString:
     return format_html('<bdi title="{}">{}</bdi>', text, short)
 
 
-def _distance(time: timedelta, depth: int = 2) -> str:
-    """Say how far away a moment is that comes after a time, or came before it."""
-    sentence = gettext("%(time)s ago") if time < timedelta(0) else gettext("in %(time)s")
-    return sentence % {"time": elapsed(abs(time), depth)}
-
-
 def _moment(when: datetime, text: str) -> SafeString:
     return format_html(
-        '<time datetime="{}" title="{}">{}</time>', when.isoformat(), _local(when), text
+        '<time datetime="{}" title="{}">{}</time>', when.isoformat(), local(when), text
     )
 
 
 def _date(when: datetime | None, now: datetime) -> str:
     if when is None:
         return _NOTHING
-    exact, distance = _local(when), _distance(when - now)
-    return format_html('<time datetime="{}">{}</time> ({})', when.isoformat(), exact, distance)
-
-
-def _local(when: datetime) -> str:
-    return str(localize(localtime(when) if is_aware(when) else when))
+    exact, away = local(when), distance(when - now)
+    return format_html('<time datetime="{}">{}</time> ({})', when.isoformat(), exact, away)
 
 
 def _facts(facts: Iterable[tuple[Any, Any]]) -> SafeString:

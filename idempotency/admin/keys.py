@@ -1,30 +1,24 @@
-"""The admin of keys: who may do what, the parts of its pages, evicting and exporting."""
+"""The admin of keys: who may do what, the parts of its pages, and its actions."""
 
-from collections.abc import Callable, Collection
-from functools import reduce
-from operator import or_
+from collections.abc import Collection
 from typing import Any
 from uuid import UUID
 
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
-from django.contrib.admin.models import DELETION, LogEntry
 from django.core.exceptions import PermissionDenied
-from django.db.models import Q
 from django.db.models.functions import Length, Now
-from django.db.transaction import atomic
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
-from django.utils.translation import gettext, ngettext
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from idempotency import database
 from idempotency.models import IdempotencyKey, IdempotencyKeyQuerySet
 
-from . import changelist, dashboard, display, export
+from . import changelist, dashboard, display, evicting, export, wording
 
 Keys = Collection[IdempotencyKey]
 
@@ -103,7 +97,7 @@ class IdempotencyKeyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # not at
         """Show the list, and above it the dashboard."""
         context = {
             "dashboard": dashboard.Dashboard(changelist.WINDOW),
-            "window": display.number(changelist.WINDOW),
+            "window": wording.number(changelist.WINDOW),
         }
         return super().changelist_view(request, context | (extra_context or {}))
 
@@ -156,7 +150,7 @@ class IdempotencyKeyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # not at
             return self._confirm_evict(request, self._found(request, request.GET.getlist("key")))
         seen = request.POST.getlist("seen")
         ids = [version.partition(" ")[0] for version in seen]
-        self._evict(request, self._found(request, ids), seen)
+        self._tell(request, evicting.evict(self._found(request, ids), seen, request.user))
         return redirect(f"{self.admin_site.name}:idempotency_idempotencykey_changelist")
 
     @admin.action(description=_("Evict selected keys"), permissions=["evict"])
@@ -200,42 +194,21 @@ class IdempotencyKeyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # not at
             "opts": self.opts,
             "media": self.media,
             "consequences": [
-                display.Consequence.of(key)
+                evicting.Consequence.of(key)
                 for key in changelist.settled(self.get_queryset(request), keys)
             ],
         }
         request.current_app = self.admin_site.name
         return TemplateResponse(request, "admin/idempotency/idempotencykey/evict.html", context)
 
-    def _evict(self, request: HttpRequest, keys: Keys, seen: Collection[str]) -> None:
-        """Evict those keys that are still as they were shown, and say what became of all."""
-        unchanged = [key for key in keys if display.version(key) in seen]
-        with atomic(using=database.alias()):
-            evicted = IdempotencyKey.objects.filter(_any_of(unchanged)).evict()
-            for key in evicted:
-                self._log_eviction(request, key)
-        gone = {key.pk for key in evicted}
-        running = [key for key in unchanged if key.pk not in gone]
-        changed = [key for key in keys if key not in unchanged]
-        self._tell(request, messages.SUCCESS, evicted, _evicted)
-        self._tell(request, messages.ERROR, running, _running)
-        self._tell(request, messages.WARNING, changed, _changed)
-
-    def _log_eviction(self, request: Any, key: IdempotencyKey) -> None:
-        LogEntry.objects.log_actions(
-            user_id=request.user.pk,
-            queryset=[key],
-            action_flag=DELETION,
-            change_message=f"Evicted the key {key.key} of the scope {key.scope}.",
-            single_object=True,
-        )
-
-    def _tell(
-        self, request: HttpRequest, level: int, keys: Keys, sentence: Callable[[int], str]
-    ) -> None:
-        if keys:
-            names = ", ".join(map(str, keys))
-            self.message_user(request, f"{sentence(len(keys))} {names}", level)
+    def _tell(self, request: HttpRequest, done: evicting.Evicted) -> None:
+        for level, keys, sentence in (
+            (messages.SUCCESS, done.evicted, evicting.evicted),
+            (messages.ERROR, done.running, evicting.running),
+            (messages.WARNING, done.changed, evicting.changed),
+        ):
+            if keys:
+                self.message_user(request, sentence(keys), level)
 
 
 def _is_uuid(text: str) -> bool:
@@ -244,24 +217,3 @@ def _is_uuid(text: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _any_of(keys: Keys) -> Q:
-    """Ask for rows as they were read."""
-    rows = (
-        Q(pk=key.pk, created_at=key.created_at, attempts=key.attempts, status=key.status)
-        for key in keys
-    )
-    return reduce(or_, rows, Q(pk__in=()))
-
-
-def _evicted(count: int) -> str:
-    return ngettext("Evicted:", "%(count)d keys were evicted:", count) % {"count": count}
-
-
-def _running(_count: int) -> str:
-    return gettext("Not evicted, because a request is running:")
-
-
-def _changed(_count: int) -> str:
-    return gettext("Not evicted, because something has happened since you looked:")

@@ -1,6 +1,7 @@
 """What a payment is: the rules both payment views follow, and the pretended card network."""
 
 import json
+import os
 import time
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
@@ -11,13 +12,13 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 
 from .models import Account, Payment
 
-SLOW_SECONDS = 3
+SLOW_SECONDS = float(os.environ.get("SHOP_SLOW_SECONDS", "3"))
 
 CARDS = {
     "tok_visa": "pays",
     "tok_declined": "raises a refusal after having written: 402, and nothing of it stays",
     "tok_returns_402": "returns 402 after having written: its writes stay",
-    "tok_slow": f"pays, but takes {SLOW_SECONDS} s",
+    "tok_slow": f"pays, but takes {SLOW_SECONDS:g} s",
     "tok_error": "raises after having written: 500, and nothing of it stays",
     "tok_returns_500": "returns 500 after having written: nothing of it stays",
     "tok_returns_400": "returns 400 after having written: nothing of it stays",

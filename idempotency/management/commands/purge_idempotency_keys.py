@@ -80,6 +80,7 @@ class Command(BaseCommand):
             )
         rest = "" if purged.is_complete else " Some are left for the next purge."
         self.stdout.write(f"Deleted {_keys(purged.rows)}.{rest}")
+        self.stdout.flush()  # before what stderr is told: into a pipe it would come later
         if caught and not purged.is_complete:
             # What the signal asked for is done, but whoever chained commands must not go on.
             name = signal.Signals(caught[0]).name
