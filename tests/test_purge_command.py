@@ -244,6 +244,7 @@ def test_a_lost_connection_is_told_with_what_had_been_done(start: Start) -> None
 
 def test_a_terminal_sees_a_bar(start: Start) -> None:
     """It moves with each batch, and makes place for the sentence."""
+    pytest.importorskip("rich")
     put_expired("a", PAUSED, "b", "c")
     terminal, ours = pty.openpty()
     shown = ""
