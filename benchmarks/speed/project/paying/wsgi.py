@@ -1,0 +1,18 @@
+"""What gunicorn serves."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from django.core.wsgi import get_wsgi_application
+
+from .stops import ENVIRON, pass_by
+from .wirings import wiring
+
+_application: Any = wiring.wsgi(get_wsgi_application())
+
+
+def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+    """Answer a request, and stop before the answer is sent if that is asked for."""
+    answer: Iterable[bytes] = _application(environ, start_response)
+    pass_by("answer", environ.get(ENVIRON))
+    return answer
