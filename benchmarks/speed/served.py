@@ -84,7 +84,7 @@ class Place:
             ChildProcessError: It does not start.
         """
         database.execute(f'CREATE SCHEMA "{self.peer.schema}"')
-        if self.spawn("paying.manage", "migrate").wait():
+        if self.spawn("paying.tables").wait():
             raise ChildProcessError(self.complaint())
         database.execute(
             f"INSERT INTO {self.peer.schema}.auth_user (id, username, password, is_superuser,"

@@ -5,7 +5,6 @@ and what was answered.
 """
 
 import json
-import os
 import sys
 from collections import Counter
 from hashlib import sha256
@@ -15,7 +14,6 @@ from typing import Any
 
 import django
 
-os.environ["DJANGO_SETTINGS_MODULE"] = "paying.settings"
 django.setup()
 
 from django.test import RequestFactory  # noqa: E402

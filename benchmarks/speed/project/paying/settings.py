@@ -4,7 +4,7 @@ import os
 
 from psycopg.conninfo import conninfo_to_dict
 
-from .wirings import wiring
+from .wirings import SCHEMA, wiring
 
 SECRET_KEY = "nothing here is secret"  # noqa: S105
 DEBUG = False
@@ -24,6 +24,7 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    *wiring.before,
     "django.middleware.security.SecurityMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
@@ -44,7 +45,7 @@ DATABASES = {
         "HOST": _connection.pop("host", ""),
         "PORT": _connection.pop("port", ""),
         "CONN_MAX_AGE": None,
-        "OPTIONS": {**_connection, "options": f"-csearch_path={os.environ['SPEED_SCHEMA']}"},
+        "OPTIONS": {**_connection, "options": f"-csearch_path={SCHEMA}"},
     }
 }
 

@@ -6,9 +6,8 @@ from typing import Any
 from django.core.wsgi import get_wsgi_application
 
 from .stops import ENVIRON, pass_by
-from .wirings import wiring
 
-_application: Any = wiring.wsgi(get_wsgi_application())
+_application: Any = get_wsgi_application()
 
 
 def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
