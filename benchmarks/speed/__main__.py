@@ -9,6 +9,7 @@ need no network.
 
 import argparse
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -108,15 +109,17 @@ def _redis(variants: Sequence[str]) -> Iterator[str]:
 def _facts(places: Sequence[Place], arguments: argparse.Namespace) -> dict[str, facts.Facts]:
     """See what each does, all at the same time: most of it is waiting."""
 
+    quiet = threading.Lock()
+
     def find(place: Place, url: str) -> facts.Facts:
         try:
-            return facts.find(place, url)
+            return facts.find(place, url, quiet)
         finally:
             connections.close_all()
 
     with ExitStack() as servers, ThreadPoolExecutor(len(places)) as pool:
         urls = [
-            servers.enter_context(served.serve(place, max(2, arguments.workers), arguments.threads))
+            servers.enter_context(served.serve(place, facts.WORKERS, arguments.threads))
             for place in places
         ]
         found = pool.map(find, places, urls)

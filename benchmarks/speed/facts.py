@@ -3,8 +3,7 @@
 Nothing is known beforehand: requests are sent, and the payments in the database are counted.
 """
 
-import os
-import signal
+import threading
 import time
 import uuid
 from collections.abc import Iterator
@@ -17,6 +16,9 @@ import httpx
 
 from .served import Place
 
+WORKERS: Final = 2
+"""Of each server: one answers while another is made anew."""
+
 PATIENCE: Final = 60.0
 """Seconds after which a client gives up on a key."""
 
@@ -26,6 +28,9 @@ and when the answer is complete and has not been sent."""
 
 _AT_ONCE = 25.0
 """Seconds that a copy may wait for the first request."""
+_SOON = 2.0
+"""Seconds after a kill for which nobody else kills, so that a fast answer has the machine."""
+
 _AGAIN = {409, 423, 425, 429, 500, 502, 503, 504}
 """Statuses of an answer that is none yet."""
 
@@ -42,6 +47,11 @@ class Retry:
     seconds: float
     """Until it was answered."""
 
+    @property
+    def is_answered(self) -> bool:
+        """Tell whether a client would stop there."""
+        return self.status not in _AGAIN
+
 
 @dataclass
 class Client:
@@ -49,6 +59,7 @@ class Client:
 
     place: Place
     http: httpx.Client
+    quiet: threading.Lock
 
     def pay(self, key: str, user: int | None = 1, stop_at: str = "") -> httpx.Response:
         """Send a payment."""
@@ -82,23 +93,36 @@ class Client:
     def killed(self, point: str) -> Retry:
         """Kill the worker of a payment at a point, and send it again until it is answered."""
         key = str(uuid.uuid4())
-        with self._stopped(key, point) as (first, worker):
-            os.kill(worker, signal.SIGKILL)
-            begin = time.monotonic()
-            if first.exception() is None:
-                raise AssertionError(f"{self.place.peer.name} answered without its worker.")
-            self.place.stop.unlink()
+        with self.quiet:
+            self._wait_for_workers()
+            with self._stopped(key, point) as (first, worker):
+                self.place.kill(worker)
+                begin = time.monotonic()
+                if first.exception() is None:
+                    raise AssertionError(f"{self.place.peer.name} answered without its worker.")
+            retry = self._insist(key, begin, _SOON, pause=0.02)
+            self._wait_for_workers()
+        return retry if retry.is_answered else self._insist(key, begin, PATIENCE, pause=0.2)
+
+    def _insist(self, key: str, begin: float, patience: float, pause: float) -> Retry:
         while True:
             answer = self._try(key)
-            if answer.status_code not in _AGAIN or time.monotonic() - begin > PATIENCE:
+            if answer.status_code not in _AGAIN or time.monotonic() - begin > patience:
                 return self._retry(answer, key, begin)
-            time.sleep(0.05)
+            time.sleep(pause)
 
     def _try(self, key: str) -> httpx.Response:
         try:
             return self.pay(key)
         except httpx.TransportError:
             return httpx.Response(503)
+
+    def _wait_for_workers(self) -> None:
+        deadline = time.monotonic() + _AT_ONCE
+        while len(self.place.workers()) < WORKERS:
+            if time.monotonic() > deadline:
+                raise AssertionError(f"There are no workers. {self.place.complaint()}")
+            time.sleep(0.01)
 
     @contextmanager
     def _stopped(self, key: str, point: str) -> Iterator[tuple["Future[httpx.Response]", int]]:
@@ -137,11 +161,15 @@ class Facts:
     """By the point."""
 
 
-def find(place: Place, url: str) -> Facts:
-    """See what a variant does."""
+def find(place: Place, url: str, quiet: threading.Lock) -> Facts:
+    """See what a variant does.
+
+    Args:
+        quiet: What all that run at the same time share.
+    """
     limits = httpx.Limits(max_keepalive_connections=0)  # a dead worker's are of no use
     with httpx.Client(base_url=url, timeout=_AT_ONCE, limits=limits) as http:
-        client = Client(place, http)
+        client = Client(place, http, quiet)
         return Facts(
             retry=client.retry(),
             foreign=client.retry(user=2),

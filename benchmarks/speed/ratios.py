@@ -1,7 +1,7 @@
 """What was measured, put into proportion to the bare view of the same run."""
 
 from dataclasses import dataclass, field
-from statistics import median, quantiles
+from statistics import fmean, median, quantiles
 
 FIRST, REPLAY = "first", "replay"
 
@@ -38,9 +38,7 @@ class Ratio:
     high: float
     """Between which lie the middle half of the rounds, each with the ratio of its own medians."""
     p99: float
-
-    def __str__(self) -> str:
-        return f"{self.p50:.2f} ({self.low:.2f}-{self.high:.2f})"
+    mean: float
 
 
 def ratio(times: Times, bare: Times) -> Ratio:
@@ -48,4 +46,6 @@ def ratio(times: Times, bare: Times) -> Ratio:
     pairs = zip(times.rounds, bare.rounds, strict=True)
     each = [median(mine) / median(its) for mine, its in pairs]
     low, _, high = quantiles(each, n=4, method="inclusive") if len(each) > 1 else each * 3
-    return Ratio(times.p50 / bare.p50, low, high, times.p99 / bare.p99)
+    return Ratio(
+        times.p50 / bare.p50, low, high, times.p99 / bare.p99, fmean(times.all) / fmean(bare.all)
+    )

@@ -8,7 +8,7 @@ from benchmarks import tables
 from . import venvs
 from .facts import Facts, Retry
 from .peers import BARE, OURS, PEERS, TOLD
-from .ratios import FIRST, REPLAY, ratio
+from .ratios import FIRST, REPLAY, Ratio, ratio
 from .served import Place
 from .turns import GOALS, Measured
 
@@ -41,59 +41,69 @@ def show_ratios(way: str, measured: Measured, arguments: argparse.Namespace) -> 
         for kind in (FIRST, REPLAY):
             times = measured.get((name, kind))
             compared = times and ratio(times, bare)
-            cells += [str(compared), f"{compared.p99:.2f}"] if compared else ["", ""]
-        milliseconds = (1000 * measured[name, FIRST].p50, 1000 * measured[name, FIRST].p99)
-        rows.append((name, *cells, *(f"{it:.2f}" for it in milliseconds)))
+            cells += _cells(compared) if compared else [""] * 3
+        rows.append((name, *cells, f"{1000 * measured[name, FIRST].p50:.2f}"))
     if OURS in arguments.variants:
-        goals = GOALS[way]
-        rows.append(
-            (f"goal for {OURS}", f"{goals[FIRST]:.2f}", "", f"{goals[REPLAY]:.2f}", *[""] * 3)
-        )
+        first, replay = (f"{GOALS[way][kind]:.2f}" for kind in (FIRST, REPLAY))
+        rows.append((f"goal for {OURS}", first, "", "", replay, "", "", ""))
     tables.show(
         f"{_TITLES[way]}, {arguments.rounds} rounds of {arguments.requests} requests: ratios of "
-        "p50 (and between which the middle half of the rounds lies) and p99",
-        ("", "first / bare", "p99", "replay / bare", "p99", "first p50 ms", "p99 ms"),
+        "medians (and the middle half of the rounds), p99 and means",
+        ("", "first / bare", "p99", "mean", "replay / bare", "p99", "mean", "first ms"),
         rows,
     )
+
+
+def _cells(compared: Ratio) -> list[str]:
+    middle = f"({compared.low:.2f}-{compared.high:.2f})"
+    return [f"{compared.p50:.2f} {middle}", f"{compared.p99:.2f}", f"{compared.mean:.2f}"]
 
 
 def show_facts(found: Mapping[str, Facts]) -> None:
     """Print what each variant did with a retry, a copy and a killed worker."""
     tables.show(
-        "A second request with the key and body of one that was answered 201, and one at the same "
-        "time: its answer, and the payments then",
-        ("", "kept in", "retry", "same bytes", "another user", "nobody", "at the same time"),
+        "A request with the key and the body of one that was answered 201",
+        ("", "kept in", "again", "by another user", "by nobody", "while the first runs"),
         [
             (
                 name,
                 PEERS[name].store or "nothing",
-                _told(facts.retry),
-                "yes" if facts.retry.is_same else "no",
-                _told(facts.foreign) + _leak(facts.foreign),
-                _told(facts.anonymous) + _leak(facts.anonymous),
-                _told(facts.copy) + _after(facts.copy),
+                _again(facts.retry),
+                _foreign(facts.foreign),
+                _foreign(facts.anonymous),
+                _copy(facts.copy),
             )
             for name, facts in found.items()
         ],
     )
     tables.show(
-        "The worker is killed, and the request sent again until it is answered: the last answer, "
-        "the payments then, and the seconds",
+        "The worker is killed, and the request sent again until it is answered: how many payments "
+        "there are then",
         ("", "in the view", "after its commit", "before the answer is sent"),
-        [
-            (name, *(f"{_told(it)}{_after(it)}" for it in facts.killed.values()))
-            for name, facts in found.items()
-        ],
+        [(name, *map(_killed, facts.killed.values())) for name, facts in found.items()],
     )
 
 
-def _told(retry: Retry) -> str:
-    return f"{retry.status or 'none'}, {retry.effects}"
+def _again(retry: Retry) -> str:
+    if retry.effects > 1:
+        return "pays again, replayed" if retry.is_same else "pays again"
+    return "replayed" if retry.is_same else f"{retry.status}, other bytes"
 
 
-def _leak(retry: Retry) -> str:
-    return " LEAK" if retry.is_same else ""
+def _foreign(retry: Retry) -> str:
+    """Say whether somebody else is told what only the first caller should be."""
+    if retry.is_same:
+        return "LEAK: the first one's answer"
+    return "a payment of their own" if retry.effects > 1 else str(retry.status)
 
 
-def _after(retry: Retry) -> str:
-    return f", {retry.seconds:.1f} s"
+def _copy(retry: Retry) -> str:
+    if retry.effects > 1:
+        return "pays, too"
+    return f"{retry.status or 'no answer'} after {retry.seconds:.1f} s"
+
+
+def _killed(retry: Retry) -> str:
+    if not retry.is_answered:
+        return f"{retry.effects}, {retry.status} for {retry.seconds:.0f} s and more"
+    return f"{retry.effects}, after {retry.seconds:.2f} s"

@@ -40,6 +40,15 @@ class Place:
         """A file that is there while a request has stopped, see ``paying.stops``."""
         return self.folder / f"{self.peer.name}.stop"
 
+    def workers(self) -> set[int]:
+        """Give the process ids of its server's workers, but of those that are still starting."""
+        return {int(file.suffix[1:]) for file in self.folder.glob(f"{self.stop.name}.[0-9]*")}
+
+    def kill(self, worker: int) -> None:
+        """End a worker at once."""
+        os.kill(worker, signal.SIGKILL)
+        self.stop.with_name(f"{self.stop.name}.{worker}").unlink()
+
     @property
     def environment(self) -> dict[str, str]:
         """What the project asks for."""
@@ -109,9 +118,8 @@ def serve(place: Place, workers: int, threads: int) -> Iterator[str]:
     with socket.create_server((_HOST, 0)) as listener:
         number = listener.fileno()  # handed over, so that nobody can take the port meanwhile
         master = place.spawn(
-            *("gunicorn", "paying.wsgi", f"--bind=fd://{number}", "--worker-class=gthread"),
-            *(f"--workers={workers}", f"--threads={threads}", "--keep-alive=60"),
-            *("--graceful-timeout=1", "--timeout=600"),  # requests that stop are not to be killed
+            *("gunicorn", "paying.wsgi", "--config=python:paying.serving"),
+            *(f"--bind=fd://{number}", f"--workers={workers}", f"--threads={threads}"),
             pass_fds=[number],
         )
         port = listener.getsockname()[1]
@@ -120,6 +128,8 @@ def serve(place: Place, workers: int, threads: int) -> Iterator[str]:
         yield f"http://{_HOST}:{port}"
     finally:
         master.terminate()
+        for worker in place.workers():
+            place.stop.with_name(f"{place.stop.name}.{worker}").unlink()
         try:
             master.wait(_START)
         finally:
