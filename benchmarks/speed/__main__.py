@@ -67,8 +67,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--what", nargs="+", choices=what, default=what, help="speed by a way, or what each does"
     )
-    parser.add_argument("--rounds", type=number, default=30, help="in which each has a turn: 30")
-    parser.add_argument("--requests", type=number, default=100, help="of each kind in a turn: 100")
+    parser.add_argument("--rounds", type=number, default=40, help="in which each has a turn: 40")
+    parser.add_argument("--requests", type=number, default=40, help="of each kind in a turn: 40")
     parser.add_argument("--connections", type=number, default=2, help="open at a time: 2")
     parser.add_argument("--workers", type=number, default=2, help="of each server: 2")
     parser.add_argument("--threads", type=number, default=4, help="of each worker: 4")

@@ -41,7 +41,7 @@ class Retry:
 
     status: int
     is_same: bool
-    """Whether it is the first one's answer, byte for byte."""
+    """Whether it has the first one's status and body, byte for byte."""
     effects: int
     """Payments with the key's reference, after it."""
     seconds: float
@@ -143,7 +143,8 @@ class Client:
         self, answer: httpx.Response, key: str, begin: float, first: httpx.Response | None = None
     ) -> Retry:
         seconds = time.monotonic() - begin
-        is_same = first is not None and answer.content == first.content
+        told = (answer.status_code, answer.content)
+        is_same = first is not None and told == (first.status_code, first.content)
         return Retry(answer.status_code, is_same, self.place.payments(key), seconds)
 
 

@@ -62,7 +62,7 @@ def _cells(compared: Ratio) -> list[str]:
 def show_facts(found: Mapping[str, Facts]) -> None:
     """Print what each variant did with a retry, a copy and a killed worker."""
     tables.show(
-        "A request with the key and the body of one that was answered 201",
+        "What a request gets that has the key and the body of one that was answered 201",
         ("", "kept in", "again", "by another user", "by nobody", "while the first runs"),
         [
             (
@@ -77,8 +77,8 @@ def show_facts(found: Mapping[str, Facts]) -> None:
         ],
     )
     tables.show(
-        "The worker is killed, and the request sent again until it is answered: how many payments "
-        "there are then",
+        "The worker is killed, and the request sent again until it is answered: payments there are "
+        "then, and seconds",
         ("", "in the view", "after its commit", "before the answer is sent"),
         [(name, *map(_killed, facts.killed.values())) for name, facts in found.items()],
     )
@@ -86,24 +86,24 @@ def show_facts(found: Mapping[str, Facts]) -> None:
 
 def _again(retry: Retry) -> str:
     if retry.effects > 1:
-        return "pays again, replayed" if retry.is_same else "pays again"
-    return "replayed" if retry.is_same else f"{retry.status}, other bytes"
+        return "same bytes, PAYS AGAIN" if retry.is_same else "PAYS AGAIN"
+    return "same bytes" if retry.is_same else f"{retry.status}, other bytes"
 
 
 def _foreign(retry: Retry) -> str:
     """Say whether somebody else is told what only the first caller should be."""
     if retry.is_same:
-        return "LEAK: the first one's answer"
-    return "a payment of their own" if retry.effects > 1 else str(retry.status)
+        return "LEAK, that answer"
+    return "their own payment" if retry.effects > 1 else str(retry.status)
 
 
 def _copy(retry: Retry) -> str:
     if retry.effects > 1:
-        return "pays, too"
+        return "PAYS AGAIN"
     return f"{retry.status or 'no answer'} after {retry.seconds:.1f} s"
 
 
 def _killed(retry: Retry) -> str:
     if not retry.is_answered:
         return f"{retry.effects}, {retry.status} for {retry.seconds:.0f} s and more"
-    return f"{retry.effects}, after {retry.seconds:.2f} s"
+    return f"{retry.effects}, {retry.seconds:.2f} s"
