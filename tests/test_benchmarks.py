@@ -33,8 +33,8 @@ ADMIN = ["The admin's pages, 2,000 keys"]
 CROWD = ["Capacity", "100 requests at once with 10 keys"]
 OVERLOAD = ["Others' payments while one is"]
 SPEED = [
-    "Through HTTP, 2 rounds of 10 requests",
-    "In process, 2 rounds of 10 requests",
+    "Through HTTP, 2 rounds of 10 keys",
+    "In process, 2 rounds of 10 keys",
     "What a request gets that has the key and the body",
     "The worker is killed",
 ]

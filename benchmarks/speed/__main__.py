@@ -1,10 +1,10 @@
 """Print how much longer a request takes than the bare view, with this app and with its peers.
 
 Every variant is the same view of Django REST framework, one insert, on the same PostgreSQL. All are
-up at once and take turns, in an order that changes from round to round, so what the machine does
-meanwhile meets them alike. Read the ratios: the milliseconds are this machine's. Peers are
-installed into virtual environments of their own, which are kept in .benchmarks; bare and ours alone
-need no network.
+up at once and take turns, request by request, in an order that changes from round to round, so what
+the machine does meanwhile meets them alike. Read the ratios: the milliseconds are this machine's.
+Peers are installed into virtual environments of their own, which are kept in .benchmarks; bare and
+ours alone need no network.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from .served import Place
 
 _WAYS: dict[
     str,
-    Callable[[list[Place], argparse.Namespace], AbstractContextManager[turns.Bursts]],
+    Callable[[list[Place], argparse.Namespace], AbstractContextManager[turns.Round]],
 ] = {"http": turns.through_http, "process": turns.in_process}
 
 
@@ -52,8 +52,8 @@ def main() -> None:
             if what == "facts":
                 report.show_facts(_facts(places, arguments))
                 continue
-            with _WAYS[what](places, arguments) as bursts:
-                measured = turns.measure(bursts, arguments)
+            with _WAYS[what](places, arguments) as in_turns:
+                measured = turns.measure(arguments.variants, in_turns, arguments)
             report.show_ratios(what, measured, arguments)
 
 
@@ -67,8 +67,10 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--what", nargs="+", choices=what, default=what, help="speed by a way, or what each does"
     )
-    parser.add_argument("--rounds", type=number, default=40, help="in which each has a turn: 40")
-    parser.add_argument("--requests", type=number, default=40, help="of each kind in a turn: 40")
+    parser.add_argument(
+        "--rounds", type=number, default=20, help="each with an order of its own: 20"
+    )
+    parser.add_argument("--requests", type=number, default=100, help="keys of a round: 100")
     parser.add_argument("--connections", type=number, default=2, help="open at a time: 2")
     parser.add_argument("--workers", type=number, default=2, help="of each server: 2")
     parser.add_argument("--threads", type=number, default=4, help="of each worker: 4")

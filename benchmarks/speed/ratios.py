@@ -2,8 +2,18 @@
 
 from dataclasses import dataclass, field
 from statistics import fmean, median, quantiles
+from typing import NamedTuple
 
 FIRST, REPLAY = "first", "replay"
+
+
+class Turn(NamedTuple):
+    """A request that one of the variants is sent with each key."""
+
+    name: str
+    """The variant's."""
+    kind: str
+    """`FIRST` or `REPLAY`."""
 
 
 @dataclass

@@ -8,7 +8,7 @@ from benchmarks import tables
 from . import venvs
 from .facts import Facts, Retry
 from .peers import BARE, OURS, PEERS, TOLD
-from .ratios import FIRST, REPLAY, Ratio, ratio
+from .ratios import FIRST, REPLAY, Ratio, Turn, ratio
 from .served import Place
 from .turns import GOALS, Measured
 
@@ -34,20 +34,20 @@ def _list(packages: Mapping[str, str]) -> str:
 
 def show_ratios(way: str, measured: Measured, arguments: argparse.Namespace) -> None:
     """Print how much longer than the bare view each takes, with the goals for ours."""
-    bare = measured[BARE, FIRST]
+    bare = measured[Turn(BARE, FIRST)]
     rows = []
     for name in arguments.variants:
         cells: list[str] = []
         for kind in (FIRST, REPLAY):
-            times = measured.get((name, kind))
+            times = measured.get(Turn(name, kind))
             compared = times and ratio(times, bare)
             cells += _cells(compared) if compared else [""] * 3
-        rows.append((name, *cells, f"{1000 * measured[name, FIRST].p50:.2f}"))
+        rows.append((name, *cells, f"{1000 * measured[Turn(name, FIRST)].p50:.2f}"))
     if OURS in arguments.variants:
         first, replay = (f"{GOALS[way][kind]:.2f}" for kind in (FIRST, REPLAY))
         rows.append((f"goal for {OURS}", first, "", "", replay, "", "", ""))
     tables.show(
-        f"{_TITLES[way]}, {arguments.rounds} rounds of {arguments.requests} requests: ratios of "
+        f"{_TITLES[way]}, {arguments.rounds} rounds of {arguments.requests} keys: ratios of "
         "medians (and the middle half of the rounds), p99 and means",
         ("", "first / bare", "p99", "mean", "replay / bare", "p99", "mean", "first ms"),
         rows,

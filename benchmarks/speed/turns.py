@@ -1,66 +1,82 @@
-"""Who sends requests when: every variant has its turn in every round, whatever the way."""
+"""Who sends requests when: every variant has its turn with every key, whatever the way."""
 
 import argparse
 import random
 import uuid
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from functools import partial
 from typing import Final
 
 from benchmarks import tables
 
 from . import load, process, served
 from .peers import BARE
-from .ratios import FIRST, REPLAY, Times
+from .ratios import FIRST, REPLAY, Times, Turn
 from .served import Place
 
-Bursts = Mapping[str, Callable[[list[str]], list[float]]]
-"""By the variant's name, what sends a request for each key and gives the seconds."""
+Round = Callable[[Sequence[Turn], Sequence[str]], Mapping[Turn, list[float]]]
+"""Lets all have their turns, key by key, and gives the seconds that each took."""
 
-Measured = Mapping[tuple[str, str], Times]
-"""By the variant's name, and `FIRST` or `REPLAY`."""
+Measured = Mapping[Turn, Times]
 
 GOALS: Final = {"http": {FIRST: 1.15, REPLAY: 0.45}, "process": {FIRST: 1.30, REPLAY: 0.45}}
 """The most that this app is to take, as a ratio over the bare view's first request."""
 
 
 @contextmanager
-def through_http(places: list[Place], arguments: argparse.Namespace) -> Iterator[Bursts]:
+def through_http(places: list[Place], arguments: argparse.Namespace) -> Iterator[Round]:
     """Have a server for each."""
     with ExitStack() as servers:
-        bursts = {}
-        for place in places:
-            url = servers.enter_context(served.serve(place, arguments.workers, arguments.threads))
-            bursts[place.peer.name] = partial(
-                load.burst, url, connections=arguments.connections, folder=place.folder
+        urls = {
+            place.peer.name: servers.enter_context(
+                served.serve(place, arguments.workers, arguments.threads)
             )
-        yield bursts
+            for place in places
+        }
+
+        def in_turns(turns: Sequence[Turn], keys: Sequence[str]) -> Mapping[Turn, list[float]]:
+            return load.in_turns(urls, turns, keys, arguments.connections, places[0].folder)
+
+        yield in_turns
 
 
 @contextmanager
-def in_process(places: list[Place], _arguments: argparse.Namespace) -> Iterator[Bursts]:
+def in_process(places: list[Place], _arguments: argparse.Namespace) -> Iterator[Round]:
     """Have a process for each that calls its own application."""
     with ExitStack() as callers:
-        yield {
+        bursts = {
             place.peer.name: callers.enter_context(process.calling(place)).burst for place in places
         }
 
+        def in_turns(turns: Sequence[Turn], keys: Sequence[str]) -> Mapping[Turn, list[float]]:
+            found: defaultdict[Turn, list[float]] = defaultdict(list)
+            for key in keys:
+                for turn in turns:
+                    found[turn] += bursts[turn.name]([key])
+            return found
 
-def measure(bursts: Bursts, arguments: argparse.Namespace) -> Measured:
-    """Let each have its turn in every round: new keys, and then the same again."""
-    measured: defaultdict[tuple[str, str], Times] = defaultdict(Times)
+        yield in_turns
+
+
+def measure(names: Sequence[str], in_turns: Round, arguments: argparse.Namespace) -> Measured:
+    """Measure round by round, in each of which the turns have another order.
+
+    A key is new to all variants in the first half of its turns, and known in the second.
+    """
+    measured: defaultdict[Turn, Times] = defaultdict(Times)
     chance = random.Random(arguments.seed)  # noqa: S311  # repeatable, not secret
-    for burst in bursts.values():
-        burst(_keys(arguments.requests))  # whatever is slow only once
+    in_turns(_turns(names), _keys(max(20, arguments.requests // 4)))  # what is slow only once
     for _ in tables.progress(range(arguments.rounds), "rounds"):
-        for name in chance.sample([*bursts], len(bursts)):
-            keys = _keys(arguments.requests)
-            measured[name, FIRST].rounds.append(bursts[name](keys))
-            if name != BARE:
-                measured[name, REPLAY].rounds.append(bursts[name](keys))
+        order = chance.sample(names, len(names))
+        for turn, seconds in in_turns(_turns(order), _keys(arguments.requests)).items():
+            measured[turn].rounds.append(seconds)
     return measured
+
+
+def _turns(order: Sequence[str]) -> list[Turn]:
+    firsts = [Turn(name, FIRST) for name in order]
+    return firsts + [Turn(name, REPLAY) for name in order if name != BARE]
 
 
 def _keys(number: int) -> list[str]:
