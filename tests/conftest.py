@@ -51,6 +51,7 @@ NEEDS = {
     "test_browser.py": ("axe_playwright_python", "playwright"),
     "test_celery.py": ("celery", "django_celery_beat"),
     "test_checks.py": ("adrf", "corsheaders", "rest_framework", "reversion"),
+    "test_cost.py": ("k9", "rich"),
     "test_demo.py": ("rich",),
     "test_docs_code.py": ("adrf", "celery", "corsheaders", "rest_framework", "reversion", "rich"),
     "test_drf.py": ("adrf", "rest_framework"),
