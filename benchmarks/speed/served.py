@@ -4,9 +4,9 @@ import os
 import signal
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any, Final
@@ -34,6 +34,8 @@ class Place:
     """For logs and the like."""
     redis: str = ""
     """URL of the Redis, for who keeps answers there."""
+    more: Mapping[str, str] = field(default_factory=dict, hash=False)
+    """What of the environment is another than usual."""
 
     @property
     def stop(self) -> Path:
@@ -53,7 +55,7 @@ class Place:
     def environment(self) -> dict[str, str]:
         """What the project asks for."""
         paths = [_PROJECT, _CHECKOUT] if self.peer.name == OURS else [_PROJECT]
-        return os.environ | {
+        usual = {
             "PYTHONPATH": os.pathsep.join(map(str, paths)),
             "DJANGO_SETTINGS_MODULE": "paying.settings",
             "SPEED_VARIANT": self.peer.name,
@@ -63,6 +65,7 @@ class Place:
             "GUNICORN_CMD_ARGS": "",
             "XDG_RUNTIME_DIR": str(self.folder),  # for gunicorn's control socket
         }
+        return {**os.environ, **usual, **self.more}
 
     def spawn(self, *arguments: str, **options: Any) -> "subprocess.Popen[bytes]":
         """Start a module of Python in the virtual environment; it ends with us."""

@@ -1,5 +1,6 @@
 """What ``startproject`` gives, without the admin and static files; and what the variant adds."""
 
+import json
 import os
 
 from psycopg.conninfo import conninfo_to_dict
@@ -45,7 +46,11 @@ DATABASES = {
         "HOST": _connection.pop("host", ""),
         "PORT": _connection.pop("port", ""),
         "CONN_MAX_AGE": None,
-        "OPTIONS": {**_connection, "options": f"-csearch_path={SCHEMA}"},
+        "OPTIONS": {
+            **_connection,
+            "options": f"-csearch_path={SCHEMA}",
+            **json.loads(os.environ.get("SPEED_OPTIONS", "{}")),
+        },
     }
 }
 
