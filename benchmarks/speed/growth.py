@@ -149,24 +149,25 @@ _BYTES = """
 
 
 def _show_wal(sizes: list[Size], requests: int) -> None:
-    """Print the WAL of first requests, just after a checkpoint, when each page is logged whole."""
+    """Print what requests write just after a checkpoint, when the first change logs all a page."""
     if not wal.can_be_told():
         tables.console.print("left out: the WAL by its parts needs PostgreSQL 16, pg_walinspect")
         return
-    written = []
+    columns = []
     for size in sizes:
         with size.copy.visited():
-            written.append(wal.written(partial(size.caller.burst, _keys(requests))))
-    names = dict.fromkeys(name for parts in written for name in parts)
+            send = partial(size.caller.burst, _keys(requests))
+            columns.append({FIRST: wal.written(send), REPLAY: wal.written(send)})
+    names = dict.fromkeys((kind, part) for it in columns for kind in it for part in it[kind])
     none = wal.Bytes()
     tables.show(
-        f"Bytes of WAL, {requests} first requests after a checkpoint: records, + images of pages",
-        ("part", *(f"{size.rows:,} rows" for size in sizes)),
+        f"Bytes of WAL, {requests} requests after a checkpoint: records + images of whole pages",
+        ("request, and part", *(f"{size.rows:,} rows" for size in sizes)),
         [
-            (name, *(parts.get(name, none).each(requests) for parts in written))
-            for name in names
+            (f"{kind}, {part}", *(it[kind].get(part, none).each(requests) for it in columns))
+            for kind, part in names
         ],
-    )  # fmt: skip
+    )
 
 
 if __name__ == "__main__":

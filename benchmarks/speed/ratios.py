@@ -50,6 +50,9 @@ class Ratio:
     p99: float
     mean: float
 
+    def __str__(self) -> str:
+        return f"{self.p50:.2f} ({self.low:.2f}-{self.high:.2f})"
+
 
 def ratio(times: Times, bare: Times) -> Ratio:
     """Compare the same rounds of two variants."""

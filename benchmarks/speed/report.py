@@ -55,8 +55,7 @@ def show_ratios(way: str, measured: Measured, arguments: argparse.Namespace) -> 
 
 
 def _cells(compared: Ratio) -> list[str]:
-    middle = f"({compared.low:.2f}-{compared.high:.2f})"
-    return [f"{compared.p50:.2f} {middle}", f"{compared.p99:.2f}", f"{compared.mean:.2f}"]
+    return [str(compared), f"{compared.p99:.2f}", f"{compared.mean:.2f}"]
 
 
 def show_facts(found: Mapping[str, Facts]) -> None:
