@@ -69,7 +69,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser("python -m benchmarks.speed.growth", description=__doc__)
     number = tables.at_least(1)
     parser.add_argument(
-        *("--rows", "-r"), nargs="+", type=tables.at_least(1000), default=[10_000, 100_000],
+        "--rows", nargs="+", type=tables.at_least(1000), default=[10_000, 100_000],
         help="of each table: 10000 100000",
     )  # fmt: skip
     parser.add_argument("--rounds", type=number, default=30, help="in which each has a turn: 30")

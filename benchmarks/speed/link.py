@@ -123,7 +123,7 @@ def _arguments() -> argparse.Namespace:
         "--ways", nargs="+", choices=WAYS, default=ways, help="all, of what is installed"
     )
     parser.add_argument(
-        *("--delays", "-d"), nargs="+", type=float, default=[0, 0.5, 1], help="ms each way: 0 0.5 1"
+        "--delays", nargs="+", type=float, default=[0, 0.5, 1], help="ms each way: 0 0.5 1"
     )
     parser.add_argument("--rounds", type=number, default=30, help="in which each has a turn: 30")
     parser.add_argument("--requests", type=number, default=20, help="of each kind in a turn: 20")
