@@ -10,8 +10,7 @@ turns within one run.
 
 ``database`` makes the database, ``designs`` the layouts to compare, ``rows`` what is in them,
 ``traffic`` the live requests, and ``tables`` prints. ``overload`` measures what copies of a slow
-request cost others. ``speed`` compares requests with a key and without. ``faults`` and ``fuzz`` are
-another matter: see there.
+request cost others. ``faults`` and ``fuzz`` are another matter: see there.
 """
 
 import os
