@@ -165,7 +165,7 @@ def _show_wal(sizes: list[Size], requests: int) -> None:
         ("request, and part", *(f"{size.rows:,} rows" for size in sizes)),
         [
             (f"{kind}, {part}", *(it[kind].get(part, none).each(requests) for it in columns))
-            for kind, part in names
+            for kind, part in sorted(names, key=lambda it: (it[0], it[1] == wal.TOTAL))
         ],
     )
 
