@@ -6,6 +6,8 @@ figures of ``docs/storage.md`` and ``docs/admin.md``; the default size is for a 
 and pages do not depend on what else the machine does; times do, so what is compared is measured in
 turns within one run.
 
+``speed`` compares requests with a key to those without, and this app to its peers.
+
 ``database`` makes the database, ``designs`` the layouts to compare, ``rows`` what is in them,
 ``traffic`` the live requests, and ``tables`` prints. ``overload`` measures what copies of a slow
 request cost others. ``faults`` and ``fuzz`` are another matter: see there.

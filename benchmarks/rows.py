@@ -16,7 +16,7 @@ BATCH = 50_000
 """Rows inserted by one statement."""
 
 # What an API answers: an object of 350 bytes, or a list of several.
-_BODY = """
+BODY = """
     SELECT convert_to('[' || string_agg(format(
         '{"id": %%s, "amount": "%%s.%%s", "currency": "EUR", "card": "tok_visa", '
         '"state": "captured", "reference": "%%s", "customer": {"id": %%s, '
@@ -28,7 +28,7 @@ _BODY = """
 """
 
 # What a view sets that takes part in HTTP, without what is never kept.
-_HEADERS = """
+HEADERS = """
     SELECT format(
         '[["Content-Type", "application/json"], ["Content-Language", "en"], '
         '["Location", "/payments/%%s/"], ["ETag", "\\"%%s\\""], ["Cache-Control", "no-store"], '
@@ -44,8 +44,16 @@ DIGEST = """
 """
 """`IdempotencyKey.digest` in SQL."""
 
+# The least that an API answers, for who wants many rows.
+SMALL_BODY = """
+    SELECT convert_to(format('{"id": %%s, "state": "captured"}', n), 'UTF8')
+"""
+SMALL_HEADERS = """
+    SELECT format('[["Content-Type", "application/json"], ["Location", "/%%s/"]]', n)::jsonb
+"""
+
 # One in a hundred has been tried and not completed.
-_FILL = f"""
+_FILL = """
     INSERT INTO idempotency_key (
         created_at, expires_at, completed_at, attempts, status, scope, key, operation,
         fingerprint, last_error, status_code, headers, body, id
@@ -55,8 +63,8 @@ _FILL = f"""
            CASE WHEN is_done THEN 'completed' ELSE 'in_progress' END, scope, key, 'POST /payments/',
            '\\x01'::bytea || sha256(convert_to(key, 'UTF8')),
            CASE WHEN is_done THEN '' ELSE 'HTTP 503' END, CASE WHEN is_done THEN 201 END,
-           CASE WHEN is_done THEN ({_HEADERS}) END, CASE WHEN is_done THEN ({_BODY}) END,
-           -- id
+           CASE WHEN is_done THEN (-- headers) END,
+           CASE WHEN is_done THEN (-- body) END, -- id
       FROM generate_series(%(first)s::int, %(last)s::int) AS n,
            LATERAL (SELECT 1 + abs(hashint8(n + %(seed)s)::bigint) %% %(callers)s AS caller) AS c,
            LATERAL (SELECT 'user:' || caller AS scope,
@@ -82,6 +90,9 @@ class Rows:
     """How far back they reach."""
     id: str = DIGEST
     """SQL of the primary key."""
+    headers: str = HEADERS
+    body: str = BODY
+    """SQL of what was answered."""
 
     def fill(self) -> None:
         """Insert them, and let PostgreSQL know how many there are."""
@@ -103,7 +114,10 @@ class Rows:
                 "hours": self.hours,
                 "callers": self.callers,
             }
-            database.execute(_FILL.replace("-- id", self.id), values)
+            sql = _FILL
+            for name in ("id", "headers", "body"):
+                sql = sql.replace(f"-- {name}", getattr(self, name))
+            database.execute(sql, values)
 
     @property
     def callers(self) -> int:

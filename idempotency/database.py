@@ -1,10 +1,11 @@
 """The database that keeps the keys: its alias, one statement to it, and what its errors mean."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from django.db import InterfaceError, InternalError, OperationalError, connections, router
+from psycopg import ClientCursor
 
 from .exceptions import RequestInProgress, StoreUnavailable
 from .models import IdempotencyKey
@@ -47,11 +48,11 @@ def begin(*statements: Statement) -> list[tuple[Any, ...] | None]:
 
     All that `atomic` does is to switch psycopg's autocommit off. Before the next statement psycopg
     then sends BEGIN, and waits for it; unless there is a transaction already, and here BEGIN is
-    ours. In a TestCase there is one, and with server-side binding nothing can travel along.
+    ours. In a TestCase there is one.
     """
     connection = connections[alias()]
     session: Any = connection.connection
-    if connection.savepoint_ids or _binds_one_by_one(connection):
+    if connection.savepoint_ids:
         return fetch_each(*statements)
     level = session.isolation_level  # of the connection's OPTIONS, which psycopg would send, too
     sql = f"BEGIN ISOLATION LEVEL {level.name.replace('_', ' ')}" if level else "BEGIN"
@@ -66,23 +67,20 @@ def begin(*statements: Statement) -> list[tuple[Any, ...] | None]:
 
 
 def fetch_each(*statements: Statement) -> list[tuple[Any, ...] | None]:
-    """Run statements, and give the first row of each; None where it has none.
+    """Run statements in one round trip, and give the first row of each; None where it has none.
 
-    In one round trip, but with server-side binding, which takes one statement at a time. Where
-    one fails, none after it is run.
+    Where one fails, none after it is run.
     """
     connection = connections[alias()]
-    if _binds_one_by_one(connection):
-        groups: Iterable[Sequence[Statement]] = [[one] for one in statements]
-    else:
-        groups = [statements]
-    rows = []
+    sql, values = "; ".join(sql for sql, _ in statements), [v for _, vs in statements for v in vs]
     with connection.cursor() as cursor:
-        for group in groups:
-            cursor.execute("; ".join(sql for sql, _ in group), [v for _, vs in group for v in vs])
+        if connection.features.uses_server_side_binding:  # type: ignore[attr-defined]
+            # A message with values of the protocol's own is one statement: put them into the SQL.
+            cursor.cursor = ClientCursor(connection.connection)
+        cursor.execute(sql, values)
+        rows = [_first(cursor)]
+        while cursor.nextset():
             rows.append(_first(cursor))
-            while cursor.nextset():
-                rows.append(_first(cursor))
     return rows
 
 
@@ -90,10 +88,6 @@ def _first(cursor: Any) -> tuple[Any, ...] | None:
     # Where there is a count, there are rows: all our statements give back what they do.
     row: tuple[Any, ...] | None = cursor.fetchone() if cursor.rowcount > 0 else None
     return row
-
-
-def _binds_one_by_one(connection: Any) -> bool:
-    return bool(connection.features.uses_server_side_binding)
 
 
 def sqlstate(error: BaseException) -> str | None:

@@ -52,6 +52,7 @@ NEEDS = {
     "test_cap.py": ("drf_spectacular", "jsonschema", "rest_framework"),
     "test_celery.py": ("celery", "django_celery_beat"),
     "test_checks.py": ("adrf", "corsheaders", "rest_framework", "reversion"),
+    "test_cost.py": ("k9", "rich"),
     "test_demo.py": ("rich",),
     "test_docs_code.py": ("adrf", "celery", "corsheaders", "rest_framework", "reversion", "rich"),
     "test_drf.py": ("adrf", "rest_framework"),

@@ -56,6 +56,7 @@ WITHIN_DOORS = {
 importing the framework's when that calls it; and what documents that door must know it."""
 
 ONLY_ROOM = {
+    "psycopg": {"database"},
     "django.conf": {"conf"},
     "rest_framework": {"drf", "browsable"},
     "drf_spectacular": {"openapi"},

@@ -1,6 +1,8 @@
 """The benchmarks run, in a small size, and leave nothing behind."""
 
+import importlib
 import os
+import re
 import subprocess
 import sys
 
@@ -9,6 +11,7 @@ from django.db import connection
 from support import CHECKOUT, database_url
 
 from benchmarks import capacity
+from benchmarks.speed import peers, ratios
 
 pytestmark = pytest.mark.slow
 
@@ -29,7 +32,22 @@ PURGE = [
 ADMIN = ["The admin's pages, 2,000 keys"]
 CROWD = ["Capacity", "100 requests at once with 10 keys"]
 OVERLOAD = ["Others' payments while one is"]
+SPEED = [
+    "Through HTTP, 2 rounds of 10 keys",
+    "In process, 2 rounds of 10 keys",
+    "What a request gets that has the key and the body",
+    "The worker is killed",
+]
+LINK = ["Over a link, ms each way; 1 rounds of 2 requests"]
+GROWTH = [
+    "Time by the rows in the table, 1 rounds of 5 requests",
+    "Bytes a row",
+    "Bytes of WAL, 5 requests after a checkpoint",
+]
 
+SMALL_LINK = ["--delays", "0", "0.1", "--rounds=1", "--requests=2"]
+SMALL_GROWTH = ["--rows", "1000", "2000", "--rounds=1", "--requests=5"]
+SMALL_SPEED = ["--variants", "bare", "ours", "--rounds=2", "--requests=10"]
 SMALL_CROWD = ["--connections=100", "--seconds=3", "--burst=100", "--keys=10", "--clients=20"]
 
 
@@ -71,8 +89,11 @@ def databases() -> set[str]:
         (["admin", "--rows=2000", "--rounds=1"], ["rows: 2000", "seed: 1"], ADMIN),
         (["crowd", *SMALL_CROWD], ["connections: 100"], CROWD),
         (["overload", "--rounds=1", "--window=1"], ["rounds: 1", "seed: 1"], OVERLOAD),
+        (["speed", *SMALL_SPEED], ["variants: bare; ours", "goal for ours"], SPEED),
+        (["speed.link", *SMALL_LINK], ["delays: 0.0; 0.1", "bare + 1"], LINK),
+        (["speed.growth", *SMALL_GROWTH], ["rows: 1000; 2000", "goal"], GROWTH),
     ],
-    ids=["storage", "purge", "admin", "crowd", "overload"],
+    ids=["storage", "purge", "admin", "crowd", "overload", "speed", "link", "growth"],
 )
 def test_a_benchmark_prints_its_tables_and_drops_its_database(
     arguments: list[str], shown: list[str], titles: list[str]
@@ -89,7 +110,44 @@ def test_a_benchmark_prints_its_tables_and_drops_its_database(
         assert found, title
         lines = [line for line in rest.splitlines()[1:8] if line.startswith("|")]
         assert len(lines) > 2, title
-    assert f"idempotency_benchmark_{pid}" not in databases()
+    assert not [name for name in databases() if name.startswith(f"idempotency_benchmark_{pid}")]
+
+
+@pytest.mark.usefixtures("committed")
+def test_the_comparison_sees_what_a_view_without_keys_does_and_ours_does_not() -> None:
+    """The bare view pays again on a retry and after a killed worker; ours pays once."""
+    printed, _pid = run("benchmarks.speed", "--variants", "bare", "ours", "--what", "facts")
+    rows = [re.split(r" *\| *", line.strip("| ")) for line in printed.splitlines() if "|" in line]
+    bare, ours = ([row[1:] for row in rows if row[0] == name] for name in ("bare", "ours"))
+
+    assert bare[0] == ["nothing", "PAYS AGAIN", "their own payment", "401", "PAYS AGAIN"]
+    assert ours[0][:4] == ["PostgreSQL", "same bytes", "their own payment", "401"]
+    assert ours[0][4].startswith("409 after ")
+    assert [killed.partition(",")[0] for killed in bare[1]] == ["1", "2", "2"]
+    assert [killed.partition(",")[0] for killed in ours[1]] == ["1", "1", "1"]
+
+
+def test_every_peer_is_wired(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What can be asked for by name is what the project can be made of."""
+    monkeypatch.syspath_prepend(CHECKOUT / "benchmarks/speed/project")
+    monkeypatch.setenv("SPEED_VARIANT", "bare")
+    monkeypatch.setenv("SPEED_SCHEMA", "bare")
+    wirings = importlib.import_module("paying.wirings")
+
+    assert wirings._WIRINGS.keys() == peers.PEERS.keys()
+    required = {name for peer in peers.PEERS.values() for name in peer.requirements}
+    assert all("==" in requirement for requirement in required - {"redis"})
+
+
+def test_a_ratio_is_that_of_the_medians_of_the_run() -> None:
+    """With the middle half of the rounds' own, so that one odd round shows as what it is."""
+    bare = ratios.Times([[1.0, 1.0, 1.0]] * 5)
+    ours = ratios.Times([[2.0, 2.0, 2.0]] * 4 + [[9.0, 9.0, 9.0]])
+    found = ratios.ratio(ours, bare)
+
+    assert (found.p50, found.low, found.high) == (2, 2, 2)
+    assert found.p99 == 9
+    assert found.mean == pytest.approx(3.4)
 
 
 def test_the_capacity_model_prints_what_a_load_takes() -> None:

@@ -47,6 +47,8 @@ class Server:
     password: str
     port: int = field(default_factory=free_port)
     process: Process | None = None
+    options: dict[str, str] = field(default_factory=dict)
+    """What is set beside `_OPTIONS`."""
 
     @property
     def data(self) -> Path:
@@ -93,7 +95,8 @@ class Server:
 
     def start(self) -> None:
         """Start, recovering after a crash, and wait until it answers."""
-        options = [part for name, value in _OPTIONS.items() for part in ("-c", f"{name}={value}")]
+        pairs = (_OPTIONS | self.options).items()
+        options = [part for name, value in pairs for part in ("-c", f"{name}={value}")]
         command = [self.programs / "postgres", "-D", self.data, "-p", self.port, *options]
         self.process = unprivileged(*command, log=self.log, end_with=signal.SIGINT)
         deadline = time.monotonic() + START
