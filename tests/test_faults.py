@@ -195,10 +195,10 @@ def test_half_of_a_payment_is_torn(made: World, tmp_path: Path) -> None:
 
 
 def test_settings_take_turns() -> None:
-    """Each isolation level meets each kind of standby that a fault needs, and PgBouncer."""
+    """Each isolation level meets no standby, each kind that a fault needs, and PgBouncer."""
     found = settings_in_turn(["kill", "failover-sync", "failover-async"], is_pooled=True)
 
-    assert len(found) == len(set(found)) == 3 * 2 * 2
+    assert len(found) == len(set(found)) == 3 * 3 * 2
     assert settings_in_turn(["kill"], isolations=["serializable"]) == [Setting("serializable")]
     assert settings_in_turn(["bouncer-kill"]) == []
     assert {it.isolation for it in settings_in_turn(["overtake"])} == {*ISOLATIONS[1:]}

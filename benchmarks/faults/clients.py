@@ -21,7 +21,7 @@ PATIENCE = 120.0
 TIMEOUT = 2.0
 """Seconds a client waits for an answer."""
 
-PAIRS = 16
+PAIRS = 20
 """Pairs of accounts. The two of a pair use the same keys for the same payments, each its own."""
 
 TOKENS = [f"payer-{number}" for number in range(2 * PAIRS)]

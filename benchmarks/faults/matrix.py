@@ -226,14 +226,14 @@ FAULTS = {
         Fault("orphan", 2, _orphan, ("update",), ("before",)),
         Fault("hang", 2, _hang, (*LOCKED[:-1],)),
         Fault("stall", 2, _stall),
-        Fault("slow", 1, _slow, ("update",), ("before",)),
+        Fault("slow", 2, _slow, ("update",), ("before",)),
         Fault("crash", 2, _crash),
         Fault(
             "disk-full", 2, _fill_disk, (*_WRITES,), ("before",),
             lambda _: PRLIMIT is not None,
         ),
-        Fault("failover-sync", 1, _fail_over, fits=lambda it: it.standby == "sync"),
-        Fault("failover-async", 1, _fail_over, fits=lambda it: it.standby == "async"),
+        Fault("failover-sync", 2, _fail_over, fits=lambda it: it.standby == "sync"),
+        Fault("failover-async", 2, _fail_over, fits=lambda it: it.standby == "async"),
         Fault("bouncer-kill", 2, _kill_bouncer, fits=lambda it: it.is_pooled),
         Fault("bouncer-restart", 2, _restart_bouncer, fits=lambda it: it.is_pooled),
     )

@@ -21,12 +21,12 @@ from .matrix import FAULTS, Fault, Missed, Scene
 from .observer import Observer
 from .proxy import Trap
 from .records import Record
-from .world import ISOLATIONS, Setting, World
+from .world import ISOLATIONS, STANDBYS, Setting, World
 
 LANES = 6
 """Faults that are under way at the same time, each at a request of its own."""
 
-ROUND = 50
+ROUND = 150
 """Faults at most, after which all is compared."""
 
 _REACHED = 60.0
@@ -94,14 +94,14 @@ class Round:
         world.proxy.arm(trap)
         if not trap.sprung.wait(_REACHED):
             raise TimeoutError(f"No request came to the step {trap.step!r}.")
-        scene, upheavals = Scene(world, observer, trap, chance), world.upheavals
+        scene, survived = Scene(world, observer, trap, chance), world.survived
         try:
             with self._together():
                 fault.inject(scene)
         except Missed:
             return
         except psycopg.OperationalError:
-            if world.upheavals == upheavals:
+            if world.upheavals == survived:
                 raise
             return  # another fault has ended the rival, too
         finally:
@@ -164,7 +164,7 @@ def settings(
     names: Sequence[str], *, isolations: Sequence[str] = ISOLATIONS, is_pooled: bool = False
 ) -> list[Setting]:
     """Give the settings in turn that rounds have, in which one of some faults can be injected."""
-    standbys = [mode for mode in ("sync", "async") if f"failover-{mode}" in names] or ["none"]
+    standbys = [mode for mode in STANDBYS if mode == "none" or f"failover-{mode}" in names]
     found = itertools.starmap(
         Setting, itertools.product(isolations, standbys, (False, True) if is_pooled else (False,))
     )

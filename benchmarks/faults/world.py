@@ -16,6 +16,7 @@ from tempfile import TemporaryDirectory
 
 import httpx
 from django.conf import settings
+from psycopg.sql import SQL
 
 from testproject import postgres
 
@@ -26,7 +27,7 @@ from .clients import TOKENS
 from .observer import Observer
 from .processes import START, Process, free_port, leashed
 from .proxy import Proxy
-from .server import Server
+from .server import Server, Session
 
 IDLE_BOUND = 1
 """Seconds: ``idle_in_transaction_session_timeout``, which frees the key of a worker that hangs."""
@@ -70,7 +71,9 @@ class World:
     bouncer: Bouncer | None = None
     setting: Setting = field(default_factory=Setting)
     upheavals: int = 0
-    """How often all that asked the server has been cut off."""
+    """How often all that asked the server has been cut off, or is being cut off now."""
+    survived: int = 0
+    """How many of these are over."""
     losses: list[float] = field(default_factory=list)
     """When an asynchronous standby took over: seconds since the epoch."""
     _one_at_a_time: threading.Lock = field(default_factory=threading.Lock)
@@ -89,7 +92,10 @@ class World:
         """Keep other faults from the server as a whole while this one has it."""
         with self._one_at_a_time:
             self.upheavals += 1
-            yield
+            try:
+                yield
+            finally:
+                self.survived += 1
 
     def crash(self) -> None:
         """Restart PostgreSQL as ``pg_ctl restart -m immediate`` does."""
@@ -158,6 +164,7 @@ class World:
         migrate = [sys.executable, "manage.py", "migrate", "-v0", "--skip-checks"]
         subprocess.run(migrate, cwd=settings.CHECKOUT, env=environment, check=True)  # noqa: S603
         with self.server.connect() as session:
+            _cheapen_logins(session, self.server.password)
             for name, value in _ROLE.items():
                 session.execute(f"ALTER ROLE shop IN DATABASE postgres SET {name} = '{value}'")
             session.cursor().executemany(
@@ -241,6 +248,13 @@ def world() -> Iterator[World]:
         finally:
             made.end()
             made.proxy.stop()
+
+
+def _cheapen_logins(session: Session, password: str) -> None:
+    """Hash the password once and not 4096 times: a fault is followed by many new connections."""
+    if session.info.server_version >= 160000:
+        session.execute("SET scram_iterations = 1")
+        session.execute(SQL("ALTER ROLE shop PASSWORD {}").format(password))
 
 
 def _wait_for(url: str, master: Process) -> None:
