@@ -123,9 +123,9 @@ def empty(made: World) -> None:
         session.execute("UPDATE shop_account SET balance = 1e9")
 
 
-def attempt(status: int, *, came: float, digest: str = "a") -> Attempt:
+def attempt(status: int, *, came: float, digest: str = "a", took: float = 0) -> Attempt:
     """Give the request of one payment that nobody has made."""
-    return Attempt("payer-0", "payment-1-7", "view", 7, 0, came, 0, status, digest=digest)
+    return Attempt("payer-0", "payment-1-7", "view", 7, 0, came - took, took, status, digest=digest)
 
 
 @pytest.mark.parametrize(
@@ -133,6 +133,7 @@ def attempt(status: int, *, came: float, digest: str = "a") -> Attempt:
     [
         ([attempt(201, came=1)], [], ["loss"]),
         ([attempt(201, came=1)], [2.0], ["forgotten"]),
+        ([attempt(201, came=3, took=2)], [2.0], ["forgotten"]),
         ([attempt(201, came=3)], [2.0], ["loss"]),
         ([attempt(201, came=1), attempt(201, came=3, digest="b")], [2.0], ["loss"]),
         (
@@ -141,7 +142,7 @@ def attempt(status: int, *, came: float, digest: str = "a") -> Attempt:
             ["difference", "forgotten"],
         ),
     ],
-    ids=["never", "before it", "after it", "and again", "otherwise before"],
+    ids=["never", "before it", "under way", "after it", "and again", "otherwise before"],
 )
 def test_an_asynchronous_standby_excuses_only_what_came_before_it(
     made: World,
@@ -207,13 +208,19 @@ def test_settings_take_turns() -> None:
 def test_rounds_are_kept_and_counted(tmp_path: Path) -> None:
     """The command counts a file's rounds, and runs nothing where there are enough faults in it."""
     file = tmp_path / "rounds.jsonl"
-    record = records.Record(1, "read committed", {"kill": 100}, {"kill": [0.1]}, breaches=[])
+    record = records.Record(
+        1,
+        "read committed",
+        {"kill": 100},
+        {"kill": {"requests": 7, "duplicate": 1}},
+        {"kill": [0.1]},
+    )
     records.append(file, record)
     command = [sys.executable, "-m", "benchmarks.faults", "--resume", str(file)]
     run = subprocess.run(command, cwd=settings.CHECKOUT, capture_output=True, text=True, check=True)
 
     assert records.read(file) == [record]
-    assert "| kill  |      100 |    100 |    100 |" in run.stdout
+    assert "| kill  |      100 |        7 |          1 |      0 |    100 |    100 |" in run.stdout
     records.append(file, records.Record(2, "read committed", breaches=["loss"], stories=["lost"]))
     told = subprocess.run(
         command, cwd=settings.CHECKOUT, capture_output=True, text=True, check=False

@@ -38,7 +38,7 @@ class Scene:
 
     def __post_init__(self) -> None:
         link = self.trap.held
-        self.worker, self.sql = link.worker, link.sql
+        self.worker, self.sql, self.row = link.worker, link.sql, link.row
         self.key = link.key if self.trap.step in LOCKED else None
         """Primary key of the row that the request has locked, if it has."""
 

@@ -42,16 +42,19 @@ class Link:
     """PostgreSQL's process id."""
     key: str | None = None
     """Primary key of the row that it holds locked, if it does."""
+    row: str = ""
+    """Primary key of the row that it has asked for last."""
     sql: str = ""
     trap: "Trap | None" = None
 
     def note(self, step: str, sql: str) -> None:
         """Take notice of a statement."""
         self.sql = sql
-        if step == "look":
-            self.key = None
-        elif step == "claim and lock" and (row := re.search(r"id = '([0-9a-f-]{32,36})'", sql)):
-            self.key = row[1]
+        if step in LOCKED:
+            return
+        if row := re.search(r"id = '([0-9a-f-]{32,36})'", sql):
+            self.row = row[1]
+        self.key = None if step == "look" else self.row
 
 
 @dataclass

@@ -22,6 +22,9 @@ class Record:
     setting: str
     injected: dict[str, int] = field(default_factory=Counter)
     """By the fault."""
+    hit: dict[str, dict[str, int]] = field(default_factory=dict)
+    """By the fault: how many requests there were with the keys that it hit, all in all, and the
+    breaches of these keys by their kind."""
     seconds: dict[str, list[float]] = field(default_factory=dict)
     """By the fault: until the key of the request that was hit was free, where it was locked."""
     together: int = 0
@@ -70,8 +73,8 @@ def show(records: list[Record]) -> None:
         [*_settings(records)],
     )
     tables.show(
-        "Faults, and the time until the key that was hit was free again",
-        ("fault", "injected", "p50 ms", "max ms"),
+        "Faults, what came of the keys they hit, and the time until their rows were free again",
+        ("fault", "injected", "requests", "duplicates", "losses", "p50 ms", "max ms"),
         [*_faults(records)],
     )
     answers: Counter[str] = sum((Counter(record.answers) for record in records), Counter())
@@ -103,8 +106,8 @@ def _settings(records: list[Record]) -> Iterable[tuple[object, ...]]:
 def _faults(records: list[Record]) -> Iterable[tuple[object, ...]]:
     injected: Counter[str] = sum((Counter(record.injected) for record in records), Counter())
     for name, times in sorted(injected.items()):
+        hits = (Counter(record.hit.get(name)) for record in records)
+        hit: Counter[str] = sum(hits, Counter())
         seconds = [it for record in records for it in record.seconds.get(name, [])]
-        if seconds:
-            yield name, times, 1000 * median(seconds), 1000 * max(seconds)
-        else:
-            yield name, times, "-", "-"
+        bounds = (1000 * median(seconds), 1000 * max(seconds)) if seconds else ("-", "-")
+        yield name, times, hit["requests"], hit["duplicate"], hit["loss"], *bounds

@@ -4,17 +4,18 @@ import itertools
 import random
 import threading
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from uuid import UUID
 
 import psycopg
 
-from .checker import Breach, Checker
+from .checker import Breach, Checker, Payment
 from .clients import Clients
 from .ledger import DEFINITE, Attempt, Ledger
 from .matrix import FAULTS, Fault, Missed, Scene
@@ -48,6 +49,8 @@ class Round:
     def __post_init__(self) -> None:
         self.record = Record(self.seed, str(self.setting))
         self.breaches: list[Breach] = []
+        self._hit: defaultdict[UUID, set[str]] = defaultdict(set)
+        """The faults that have struck at a key's row."""
         self._numbers = itertools.count()
         self._under_way = 0
         self._lock = threading.Lock()
@@ -111,6 +114,7 @@ class Round:
             observer.wait_until_free(scene.key)
             seconds = time.monotonic() - scene.struck
         with self._lock:
+            self._hit[UUID(scene.row)].add(fault.name)
             self.record.injected[fault.name] += 1
             self.record.seconds.setdefault(fault.name, []).extend([seconds] if seconds else [])
 
@@ -131,8 +135,10 @@ class Round:
         with world.server.connect() as session:
             checker = Checker(ledger, session, world.losses)
             self.breaches = checker.check()
-        payments = ledger.payments().values()
-        record = self.record
+            rows = checker.rows()
+        record, asked = self.record, ledger.payments()
+        self._count_hits(rows, asked)
+        payments = asked.values()
         record.requests = sum(map(len, payments))
         record.acknowledged = sum(any(a.status == DEFINITE for a in it) for it in payments)
         record.forgotten = len(checker.forgotten)
@@ -140,6 +146,18 @@ class Round:
         record.answers = Counter(attempt.answer for it in payments for attempt in it)
         record.breaches = [breach.kind for breach in self.breaches]
         record.stories = [str(breach) for breach in self.breaches[:5]]
+
+    def _count_hits(self, rows: dict[UUID, Payment], asked: dict[Payment, list[Attempt]]) -> None:
+        """Count what came of the payments whose keys were hit, by the fault."""
+        broken: defaultdict[Payment, list[str]] = defaultdict(list)
+        for breach in self.breaches:
+            if breach.story:
+                broken[breach.story[0].payment].append(breach.kind)
+        for row in self._hit.keys() & rows.keys():
+            payment = rows[row]
+            counts = Counter([*broken[payment], *["requests"] * len(asked.get(payment, ()))])
+            for name in self._hit[row]:
+                self.record.hit[name] = Counter(self.record.hit.get(name)) + counts
 
 
 def _longest(attempts: list[Attempt]) -> float:
