@@ -27,8 +27,11 @@ def follow(primary: Server, mode: str) -> Server:
 
 
 def expect(primary: Server, mode: str) -> None:
-    """Let every COMMIT wait for the standby if it is synchronous, and else for none."""
-    names = "*" if mode == "sync" else ""
+    """Let every COMMIT wait for the standby if it is synchronous, and else for none.
+
+    By name: any would do for a COMMIT, also ``pg_basebackup`` while it builds the next one.
+    """
+    names = "walreceiver" if mode == "sync" else ""
     with primary.connect() as session:
         session.execute(f"ALTER SYSTEM SET synchronous_standby_names = '{names}'")
         session.execute("SELECT pg_reload_conf()")
