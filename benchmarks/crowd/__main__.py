@@ -1,7 +1,6 @@
 """Let a crowd pay, and print what came of it: ``python -m benchmarks.crowd --help``."""
 
 import argparse
-import os
 import sys
 import threading
 import time
@@ -31,7 +30,7 @@ def main() -> None:
     with database.own_database():
         traffic.open_accounts()
         tables.begin(arguments)
-        with gateway.serve(arguments.workers, arguments.threads) as served:
+        with gateway.serve(arguments.threads) as served:
             parts = {"steady": _crowd, "burst": _burst, "hot": _hot_key}
             outcomes = [it for name in arguments.parts for it in parts[name](served, arguments)]
         is_once = _effects()
@@ -43,7 +42,6 @@ def main() -> None:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser("python -m benchmarks.crowd", description=__doc__)
-    cores = os.cpu_count() or 1
     number = tables.at_least(1)
     names = ["steady", "burst", "hot"]
     parser.add_argument("--parts", nargs="+", choices=names, default=names, help="all three")
@@ -56,7 +54,6 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--burst", type=number, default=10_000, help="requests: 10000")
     parser.add_argument("--keys", type=number, default=1_000, help="of the burst: 1000")
     parser.add_argument("--clients", type=number, default=1_000, help="of one key: 1000")
-    parser.add_argument("--workers", type=number, default=cores, help=f"for payments: {cores}")
     parser.add_argument("--threads", type=number, default=8, help="of each worker: 8")
     return parser.parse_args()
 

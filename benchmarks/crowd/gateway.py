@@ -20,7 +20,7 @@ from testproject import leash
 
 CONFIGURATION = settings.CHECKOUT / "deploy" / "nginx.conf"
 
-PORT, PAYMENTS_PORT, REST_PORT = 18000, 18001, 18002
+PORT, PAYMENTS_PORTS, REST_PORT = 18000, (18001, 18002), 18009
 """What ``deploy/nginx.conf`` says."""
 
 _START = 30.0
@@ -33,7 +33,7 @@ class Gateway:
 
     url: str
     processes: dict[str, int]
-    """Process id of each server's master, by its name."""
+    """Process id of each server's master, by its name; its workers are its children."""
 
 
 def raise_limits() -> int:
@@ -44,7 +44,7 @@ def raise_limits() -> int:
 
 
 @contextmanager
-def serve(workers: int, threads: int) -> Iterator[Gateway]:
+def serve(threads: int) -> Iterator[Gateway]:
     """Serve the shop, and end all servers in the end.
 
     Raises:
@@ -59,17 +59,20 @@ def serve(workers: int, threads: int) -> Iterator[Gateway]:
         folder.chmod(0o711)
         arguments = [nginx, "-p", name, "-c", str(CONFIGURATION), "-g", "daemon off;"]
         processes = {
-            "payments": servers.enter_context(_gunicorn(PAYMENTS_PORT, workers, threads, folder)),
-            "rest": servers.enter_context(_gunicorn(REST_PORT, 1, threads, folder)),
+            **{
+                f"payments {number}": servers.enter_context(_gunicorn(port, threads, folder))
+                for number, port in enumerate(PAYMENTS_PORTS, 1)
+            },
+            "rest": servers.enter_context(_gunicorn(REST_PORT, threads, folder)),
             "nginx": servers.enter_context(_server(arguments, folder / "nginx.log", PORT)),
         }
         yield Gateway(f"http://127.0.0.1:{PORT}", processes)
 
 
-def _gunicorn(port: int, workers: int, threads: int, folder: Path) -> AbstractContextManager[int]:
+def _gunicorn(port: int, threads: int, folder: Path) -> AbstractContextManager[int]:
     command = [
         *(sys.executable, "-m", "gunicorn", "benchmarks.crowd.bare", f"--bind=127.0.0.1:{port}"),
-        *("--worker-class=gthread", f"--workers={workers}", f"--threads={threads}"),
+        *("--worker-class=gthread", "--workers=1", f"--threads={threads}"),
         # In a burst all requests are let in, and wait for a thread.
         *("--worker-connections=20000", "--backlog=16384", "--timeout=120"),
         # Longer than nginx keeps a connection that rests (60 s), so that it is nginx which closes

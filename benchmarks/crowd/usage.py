@@ -3,6 +3,7 @@
 import os
 import resource
 import threading
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -52,7 +53,9 @@ def measured(served: Gateway) -> Iterator[Usage]:
 
 
 def _cpu(served: Gateway) -> dict[str, float]:
-    used = {name: _cpu_seconds(_session(pid)) for name, pid in served.processes.items()}
+    used: dict[str, float] = defaultdict(float)
+    for name, pid in served.processes.items():
+        used[name.partition(" ")[0]] += _cpu_seconds(_session(pid))
     clients = resource.getrusage(resource.RUSAGE_CHILDREN)  # the servers are still running
     used["k9"] = clients.ru_utime + clients.ru_stime
     if postmaster := _postmaster():
