@@ -46,7 +46,9 @@ def _arguments() -> argparse.Namespace:
     names = ["steady", "burst", "hot"]
     parser.add_argument("--parts", nargs="+", choices=names, default=names, help="all three")
     parser.add_argument("--connections", type=number, default=10_000, help="open: 10000")
-    parser.add_argument("--payers", type=number, default=1_000, help="of them that pay: 1000")
+    parser.add_argument(
+        "--payers", type=number, default=1_000, help="connections that pay, besides: 1000"
+    )
     parser.add_argument("--seconds", type=number, default=30, help="of the steady load: 30")
     parser.add_argument(
         "--shares", type=float, nargs="+", default=[0.7], help="of the capacity: 0.7"
@@ -68,12 +70,12 @@ def _crowd(served: Gateway, arguments: argparse.Namespace) -> list[Outcome]:
     times = []
     for share in arguments.shares:
         rate = most.a_second * share
-        sizes = (arguments.connections, min(arguments.payers, arguments.connections - 1))
+        sizes = (arguments.connections, arguments.payers)
         with usage.measured(served) as used:
             steady = load.steady(served.url, *sizes, rate, arguments.seconds)
         runs[f"{share:.0%}"] = used, steady
         times += [
-            (f"{share:.0%} of it, {name}", rate, used.usual_connections, *each, steady.unsent)
+            (f"{share:.0%} of it, {name}", rate, used.most_connections, *each, steady.unsent)
             for name, each in _times(steady)
         ]
     columns = ("", "requests a second", "connections", "p50", "p99", "max", "not sent in time")

@@ -65,9 +65,8 @@ def steady(
     """Send requests at a rate that does not depend on the answers, over many open connections.
 
     Args:
-        connections: Open ones in all. Each is used before the load begins, or by it.
-        payers: Those of them that take turns in sending the load; the others are used again when
-            it is over.
+        connections: Those that are used before the load begins, and again when it is over.
+        payers: Those that come on top of them, and take turns in sending the load.
     """
     scenarios: dict[str, Any] = {
         name: {
@@ -82,13 +81,12 @@ def steady(
         for name, share in MIX.items()
     }
     # They come evenly, stay, and leave after the load: each is there for as long as all others.
-    resting = connections - payers
     scenarios["resting"] = {
         "executor": "constant-arrival-rate",
-        "rate": -(-resting // (COMING - 5)),
+        "rate": -(-connections // (COMING - 5)),
         "timeUnit": "1s",
         "duration": f"{COMING - 5}s",
-        "preAllocatedVUs": resting,
+        "preAllocatedVUs": connections,
         "gracefulStop": f"{seconds + COMING + 10}s",
         "exec": "resting",
     }
