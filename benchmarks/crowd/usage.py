@@ -4,7 +4,7 @@ import os
 import resource
 import threading
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +29,15 @@ class Usage:
     def most_connections(self) -> int:
         """Most of them at a time."""
         return max(self.connections, default=0)
+
+
+def total(parts: Sequence[Usage]) -> Usage:
+    """Add up what several blocks have used."""
+    names = {name for part in parts for name in part.cpu_seconds}
+    return Usage(
+        {name: sum(part.cpu_seconds.get(name, 0) for part in parts) for name in names},
+        sum(part.wal_bytes for part in parts),
+    )
 
 
 @contextmanager
