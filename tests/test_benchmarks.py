@@ -55,7 +55,14 @@ GROWTH = [
 SMALL_LINK = ["--delays", "0", "0.1", "--rounds=1", "--requests=2"]
 SMALL_GROWTH = ["--rows", "1000", "2000", "--rounds=1", "--requests=5"]
 SMALL_SPEED = ["--variants", "bare", "ours", "--rounds=2", "--requests=10"]
-SMALL_CROWD = ["--connections=100", "--seconds=3", "--burst=100", "--keys=10", "--clients=20", "--payers=20"]
+SMALL_CROWD = [
+    "--connections=100",
+    "--seconds=3",
+    "--burst=100",
+    "--keys=10",
+    "--clients=20",
+    "--payers=20",
+]
 
 
 def run(*arguments: str) -> tuple[str, int]:
