@@ -1,4 +1,4 @@
-"""What a load takes: ``python -m benchmarks.capacity --requests 1000 --retries 0.1 --answer 2000``.
+"""What a load takes: ``python -m benchmarks.capacity --requests 1000 --retries 0.1``.
 
 A model of a few multiplications. Its constants were measured by ``benchmarks.crowd``, of a shop
 whose view takes one payment, and by ``benchmarks.storage``: replace `SHOP` with what you measure.
@@ -10,6 +10,9 @@ from math import ceil
 
 DAY = 86_400
 """Seconds."""
+
+_PURGED = 14_900
+"""Rows a second, see ``docs/storage.md``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +31,12 @@ class Costs:
 
 
 SHOP = Costs(
-    app_first=0.0044,
-    app_replay=0.0022,
-    database_first=0.0016,
-    database_replay=0.0004,
+    app_first=0.0051,
+    app_replay=0.0033,
+    database_first=0.0020,
+    database_replay=0.0007,
     gateway=0.0001,
-    wal_first=1_200,
+    wal_first=1_250,
     row=290,
 )
 
@@ -75,7 +78,7 @@ class Need:
     disk_bytes: float
     """Of the table, when as many keys expire as come."""
     purge_share: float
-    """Of the time that the purge is at work, at the 14,900 rows a second of ``docs/storage.md``."""
+    """Of the time that the purge is at work."""
 
 
 def need(target: Target, costs: Costs = SHOP) -> Need:
@@ -92,7 +95,7 @@ def need(target: Target, costs: Costs = SHOP) -> Need:
         flushes_a_second=target.firsts,
         # A fifth more for dead rows that autovacuum has not come to, and for pages half full.
         disk_bytes=1.2 * target.firsts * target.life * (costs.row + target.answer),
-        purge_share=target.firsts / 14_900,
+        purge_share=target.firsts / _PURGED,
     )
 
 
@@ -110,20 +113,23 @@ def main() -> None:
     parser.add_argument("--retries", type=float, default=0.1, help="share of them: 0.1")
     parser.add_argument("--answer", type=int, default=800, help="bytes, with headers: 800")
     parser.add_argument("--hours", type=float, default=24, help="that a key lives: 24")
+    parser.add_argument("--cores", type=int, default=2, help="of one machine for all: 2")
     arguments = parser.parse_args()
     if not 0 <= arguments.retries < 1:
         parser.error("--retries is a share from 0 to below 1.")
-    target = Target(
-        arguments.requests, arguments.retries, arguments.answer, life=arguments.hours * 3600
-    )
-    found = need(target)
+    life = arguments.hours * 3600
+    found = need(Target(arguments.requests, arguments.retries, arguments.answer, life))
+    wal = found.wal_bytes_a_second
     print(f"workers, a core each      {found.workers:,}")
     print(f"database connections      {found.connections:,}")
     print(f"cores of the database     {found.database_cores:,}")
-    print(f"WAL                       {found.wal_bytes_a_second / 1e6:,.1f} MB a second")
+    print(f"WAL                       {wal / 1e6:,.2f} MB a second")
+    print(f"WAL of a request          {wal / arguments.requests:,.0f} bytes")
     print(f"flushes of it             {found.flushes_a_second:,.0f} a second at most")
     print(f"table and indexes         {found.disk_bytes / 1e9:,.1f} GB")
     print(f"the purge is at work      {found.purge_share:.0%} of the time")
+    most_here = most(arguments.cores, arguments.retries)
+    print(f"all on {arguments.cores:,} cores, at most  {most_here:,.0f} requests a second")
 
 
 if __name__ == "__main__":

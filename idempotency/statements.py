@@ -140,14 +140,15 @@ PURGE_BEGIN = """
 # locked before the first is deleted, and PostgreSQL looks at each once more under its lock: a row
 # that is held is passed over, and so is one that a claim took over since the statement began. The
 # lock also holds the row to its place, so that it can be deleted by it, without another look-up.
-# No fsync: what a crash brings back is still expired. The count is committed with the rows.
+# No fsync: what a crash brings back is still expired. The count is committed with the rows. In a
+# table of partitions a place is not one row's alone, hence the second look at the expiry.
 PURGE_BATCH = f"""
     WITH deleted AS (
         DELETE FROM idempotency_key WHERE ctid = ANY(ARRAY(
             SELECT ctid FROM idempotency_key
              WHERE expires_at <= statement_timestamp() AND expires_at >= %s::timestamptz
              ORDER BY expires_at LIMIT %s FOR UPDATE SKIP LOCKED
-        ))
+        )) AND expires_at <= statement_timestamp()
         RETURNING expires_at
     ), counted AS (
         SELECT count(*) AS rows, max(expires_at)::text AS latest FROM deleted

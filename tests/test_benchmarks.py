@@ -3,11 +3,13 @@
 import importlib
 import os
 import re
+import shlex
 import subprocess
 import sys
 
 import pytest
 from django.db import connection
+from reading import blocks
 from support import CHECKOUT, database_url
 
 from benchmarks import capacity
@@ -30,7 +32,12 @@ PURGE = [
 ]
 
 ADMIN = ["The admin's pages, 2,000 keys"]
-CROWD = ["Capacity", "100 requests at once with 10 keys"]
+CROWD = [
+    "Milliseconds from when a client meant to send",
+    "Processor time and WAL of a request of the mix",
+    "100 requests at once with 10 keys",
+    "20 clients, as fast as they can",
+]
 OVERLOAD = ["Others' payments while one is"]
 SPEED = [
     "Through HTTP, 2 rounds of 10 keys",
@@ -48,7 +55,14 @@ GROWTH = [
 SMALL_LINK = ["--delays", "0", "0.1", "--rounds=1", "--requests=2"]
 SMALL_GROWTH = ["--rows", "1000", "2000", "--rounds=1", "--requests=5"]
 SMALL_SPEED = ["--variants", "bare", "ours", "--rounds=2", "--requests=10"]
-SMALL_CROWD = ["--connections=100", "--seconds=3", "--burst=100", "--keys=10", "--clients=20"]
+SMALL_CROWD = [
+    "--connections=100",
+    "--seconds=3",
+    "--burst=100",
+    "--keys=10",
+    "--clients=20",
+    "--payers=20",
+]
 
 
 def run(*arguments: str) -> tuple[str, int]:
@@ -163,3 +177,18 @@ def test_the_capacity_model_prints_what_a_load_takes() -> None:
     assert first.workers < retried.workers < more.workers
     printed, _pid = run("benchmarks.capacity", "--requests=100")
     assert "GB" in printed
+
+
+def test_the_capacity_model_prints_what_the_documentation_shows() -> None:
+    """The page's command, with the page's text below it; and as predicted for the crowd there."""
+    page = "scaling.md"
+    command = next(b.code for b in blocks("sh", page=page) if "benchmarks.capacity" in b.code)
+    (shown,) = blocks("text", page=page)
+    printed, _pid = run(*shlex.split(command)[2:])
+
+    assert printed.strip() == shown.code.strip()
+
+    of_crowd = capacity.need(capacity.Target(206, 0.3, 290))
+    text = (CHECKOUT / "docs" / page).read_text()
+    assert f"| {capacity.most(2, 0.3):,.0f} |" in text
+    assert f"| {of_crowd.wal_bytes_a_second / 206:,.0f} |" in text

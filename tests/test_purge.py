@@ -54,6 +54,43 @@ def test_what_has_expired_goes_and_what_has_not_stays() -> None:
 
 
 @pytest.mark.usefixtures("committed")
+def test_what_has_not_expired_stays_in_a_table_of_partitions() -> None:
+    """Two rows there may have the same place, each in a partition of its own."""
+
+    def purge_partitions() -> list[str]:
+        keep_session()
+        with connection.cursor() as cursor:
+            cursor.execute(PARTITIONED)
+        for number in range(40):
+            succeed(claim(f"live {number}"))
+            put_expired(f"expired {number}")
+        purge()
+        return keys()
+
+    try:
+        with threads() as start:
+            left = start(purge_partitions).result()
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("DROP SCHEMA IF EXISTS partitioned CASCADE")
+
+    assert sum(key.startswith("live") for key in left) == 40
+    assert len(left) < 80
+
+
+PARTITIONED = """
+    CREATE SCHEMA partitioned;
+    CREATE TABLE partitioned.idempotency_key (LIKE public.idempotency_key INCLUDING ALL)
+        PARTITION BY HASH (id);
+    CREATE TABLE partitioned.part_0 PARTITION OF partitioned.idempotency_key
+        FOR VALUES WITH (MODULUS 2, REMAINDER 0);
+    CREATE TABLE partitioned.part_1 PARTITION OF partitioned.idempotency_key
+        FOR VALUES WITH (MODULUS 2, REMAINDER 1);
+    SET search_path TO partitioned, public
+"""
+
+
+@pytest.mark.usefixtures("committed")
 def test_each_batch_is_committed_by_itself() -> None:
     """Others see it gone, the oldest first, and the record counts with it."""
     put_expired(*"abcde")

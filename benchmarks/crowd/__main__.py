@@ -1,17 +1,27 @@
 """Let a crowd pay, and print what came of it: ``python -m benchmarks.crowd --help``."""
 
 import argparse
-import os
 import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from secrets import token_hex
+from statistics import median
+
+from django.db import connection, transaction
 
 from benchmarks import database, tables, traffic
-from testproject.shop.payments import SLOW_SECONDS
 
-from . import gateway, load
+from . import gateway, load, usage
 from .gateway import Gateway
 from .load import Outcome
+from .usage import Usage
 
-_HOT_SECONDS = 6
+_HOT_SECONDS = 5
+_HOT_ROUNDS = 3
+_BARE = "no keys: the bare view"
+_WHO = ("payments", "rest", "nginx", "PostgreSQL", "k9")
 
 
 def main() -> None:
@@ -23,12 +33,9 @@ def main() -> None:
     with database.own_database():
         traffic.open_accounts()
         tables.begin(arguments)
-        with gateway.serve(arguments.workers, arguments.threads) as served:
-            outcomes = [
-                *_crowd(served, arguments),
-                _burst(served, arguments),
-                *_hot_key(served, arguments),
-            ]
+        with gateway.serve(arguments.threads) as served:
+            parts = {"steady": _crowd, "burst": _burst, "hot": _hot_key}
+            outcomes = [it for name in arguments.parts for it in parts[name](served, arguments)]
         is_once = _effects()
     failed = sum(it.by_status.get(code, 0) for it in outcomes for code in load.FAILURES)
     if failed:
@@ -38,97 +45,157 @@ def main() -> None:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser("python -m benchmarks.crowd", description=__doc__)
-    cores = os.cpu_count() or 1
     number = tables.at_least(1)
+    names = ["steady", "burst", "hot"]
+    parser.add_argument("--parts", nargs="+", choices=names, default=names, help="all three")
     parser.add_argument("--connections", type=number, default=10_000, help="open: 10000")
+    parser.add_argument(
+        "--payers", type=number, default=1_000, help="connections that pay, besides: 1000"
+    )
     parser.add_argument("--seconds", type=number, default=30, help="of the steady load: 30")
-    parser.add_argument("--share", type=float, default=0.7, help="of the capacity: 0.7")
+    parser.add_argument(
+        "--shares", type=float, nargs="+", default=[0.7], help="of the capacity: 0.7"
+    )
     parser.add_argument("--burst", type=number, default=10_000, help="requests: 10000")
     parser.add_argument("--keys", type=number, default=1_000, help="of the burst: 1000")
     parser.add_argument("--clients", type=number, default=1_000, help="of one key: 1000")
-    parser.add_argument("--workers", type=number, default=cores, help=f"for payments: {cores}")
     parser.add_argument("--threads", type=number, default=8, help="of each worker: 8")
     return parser.parse_args()
 
 
 def _crowd(served: Gateway, arguments: argparse.Namespace) -> list[Outcome]:
-    load.greedy(served.url, 16, 3)  # whatever is slow only once
-    seconds = max(5, arguments.seconds // 3)
-    most = load.greedy(served.url, 32, seconds)
-    capacity = most.requests / seconds
-    rate = capacity * arguments.share
-    with gateway.watched() as counts:
-        steady = load.steady(served.url, arguments.connections, rate, arguments.seconds)
-    tables.console.print(
-        f"\nCapacity {capacity:,.0f} requests a second over 32 connections; then {rate:,.0f} a "
-        f"second over {max(counts, default=0):,} open connections at most; not sent in time: "
-        f"{steady.unsent}"
-    )
-    _times("Milliseconds from the moment a client meant to send to its last answer", steady)
-    _statuses({"as fast as it goes": most, "steady": steady})
-    return [most, steady]
-
-
-def _burst(served: Gateway, arguments: argparse.Namespace) -> Outcome:
-    outcome = load.burst(
-        served.url, arguments.burst, arguments.keys, seconds=max(3, arguments.seconds // 3)
-    )
-    title = f"{arguments.burst:,} requests at once with {arguments.keys:,} keys; looks elsewhere"
-    _times(f"{title} (ms)", outcome)
-    _statuses({"burst and looks": outcome})
-    return outcome
-
-
-def _hot_key(served: Gateway, arguments: argparse.Namespace) -> list[Outcome]:
-    clients = arguments.clients
-    runs = {
-        "a key each": lambda: load.alone(served.url, clients, _HOT_SECONDS),
-        "one key, while the first runs": lambda: load.hot(
-            served.url, clients, max(1, int(SLOW_SECONDS)), card="tok_slow"
-        ),
-        "one key, after it was answered": lambda: load.hot(served.url, clients, _HOT_SECONDS),
-    }
-    rows, outcomes = [], {}
-    for name, run in runs.items():
-        used, wal, dead = served.cpu_seconds(), _wal(), _dead_rows()
-        outcome: Outcome = run()  # type: ignore[no-untyped-call]
-        outcomes[name] = outcome
-        spent = {who: value - used[who] for who, value in served.cpu_seconds().items()}
-        per_request = [1e6 * spent.get(who, 0) / outcome.requests for who in _WHO]
-        written = (_wal() - wal) / outcome.requests
-        (times,) = outcome.milliseconds.values()
-        rows.append(
-            (name, outcome.requests, times["med"], *per_request, written, _dead_rows() - dead)
-        )
-    columns = ("clients", "requests", "p50 ms", "app µs", "nginx µs", "database µs")
-    tables.show(
-        f"{clients:,} clients; processor time and WAL of a request",
-        (*columns, "WAL bytes", "dead rows"),
-        rows,
-    )
+    load.greedy(served.url, 32, 3)  # whatever is slow only once
+    runs = {}
+    with usage.measured(served) as used:
+        most = load.greedy(served.url, 32, max(5, arguments.seconds // 2))
+    runs["as fast as it goes"] = used, most
+    tables.console.print(f"\nCapacity: {most.a_second:,.0f} requests a second, of 32 connections")
+    times = []
+    for share in arguments.shares:
+        rate = most.a_second * share
+        sizes = (arguments.connections, arguments.payers)
+        with usage.measured(served) as used:
+            steady = load.steady(served.url, *sizes, rate, arguments.seconds)
+        runs[f"{share:.0%}"] = used, steady
+        times += [
+            (f"{share:.0%} of it, {name}", rate, used.most_connections, *each, steady.unsent)
+            for name, each in _times(steady)
+        ]
+    columns = ("", "requests a second", "connections", "p50", "p99", "max", "not sent in time")
+    tables.show("Milliseconds from when a client meant to send to its last answer", columns, times)
+    _costs("Processor time and WAL of a request of the mix", runs)
+    outcomes = {name: outcome for name, (_used, outcome) in runs.items()}
     _statuses(outcomes)
     return [*outcomes.values()]
 
 
-_WHO = ("payments", "nginx", "PostgreSQL")
+def _burst(served: Gateway, arguments: argparse.Namespace) -> list[Outcome]:
+    name = f"burst-{token_hex(4)}"
+    seconds = max(3, arguments.seconds // 3)
+    outcome = load.burst(served.url, arguments.burst, arguments.keys, seconds, name)
+    title = f"{arguments.burst:,} requests at once with {arguments.keys:,} keys; looks elsewhere"
+    columns = ("milliseconds", "p50", "p99", "max")
+    tables.show(title, columns, [(who, *each) for who, each in _times(outcome)])
+    _statuses({"burst and looks": outcome})
+    answered = database.value(
+        "SELECT count(*) FROM idempotency_key WHERE status = 'completed' AND starts_with(key, %s)",
+        [name],
+    )
+    tables.console.print(f"\n{answered:,} keys of the burst were answered.")
+    return [outcome]
 
 
-def _wal() -> int:
-    return int(database.value("SELECT pg_current_wal_insert_lsn() - '0/0'"))
+def _hot_key(served: Gateway, arguments: argparse.Namespace) -> list[Outcome]:
+    rounds = [_hot_round(served, arguments.clients) for _ in range(_HOT_ROUNDS)]
+    runs = {
+        name: (
+            usage.total([one[name][0] for one in rounds]),
+            load.total([one[name][1] for one in rounds]),
+        )
+        for name in rounds[0]
+    }
+    bare = [one[_BARE][1].a_second for one in rounds]
+    rows = []
+    for name in runs:
+        speeds = [one[name][1].a_second for one in rounds]
+        ratios = [speed / base for speed, base in zip(speeds, bare, strict=True)]
+        rows.append((name, median(speeds), median(ratios), min(ratios), max(ratios)))
+    tables.show(
+        f"{arguments.clients:,} clients, as fast as they can; medians of {_HOT_ROUNDS} rounds",
+        ("", "requests a second", "to the bare view", "least", "most"),
+        rows,
+    )
+    _costs("Processor time and WAL of a request", runs)
+    outcomes = {name: outcome for name, (_used, outcome) in runs.items()}
+    _statuses(outcomes)
+    return [*outcomes.values()]
 
 
-def _dead_rows() -> int:
-    database.flush_statistics()
-    sql = "SELECT n_dead_tup FROM pg_stat_user_tables WHERE relname = 'idempotency_key'"
-    return int(database.value(sql))
+def _hot_round(served: Gateway, clients: int) -> dict[str, tuple[Usage, Outcome]]:
+    """Measure a view without keys, keys of their own, and one key before and after its answer."""
+    key = token_hex(4)
+    with usage.measured(served) as no_keys:
+        bare = load.bare(served.url, clients, _HOT_SECONDS)
+    with usage.measured(served) as each:
+        alone = load.alone(served.url, clients, _HOT_SECONDS)
+    with usage.measured(served) as before, _held(_HOT_SECONDS):
+        running = load.hot(served.url, clients, _HOT_SECONDS, key)
+    version = _version(key)
+    with usage.measured(served) as after:
+        answered = load.hot(served.url, clients, _HOT_SECONDS, key)
+    told = "the same as before" if _version(key) == version else "another"
+    tables.console.print(f"The key's row after all the replays: {told}, by ctid, xmin and xmax.")
+    return {
+        _BARE: (no_keys, bare),
+        "a key each": (each, alone),
+        "one key, while the first runs": (before, running),
+        "one key, after it was answered": (after, answered),
+    }
 
 
-def _times(title: str, outcome: Outcome) -> None:
-    rows = [
-        (name, times["med"], times["p(99)"], times["max"])
+@contextmanager
+def _held(seconds: float) -> Iterator[None]:
+    """Hold the first account, and with it a payment of it in its view."""
+    is_held = threading.Event()
+
+    def hold() -> None:
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute("SELECT 1 FROM shop_account WHERE token = 'account-0' FOR UPDATE")
+            is_held.set()
+            time.sleep(seconds)
+        connection.close()
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    is_held.wait()
+    try:
+        yield
+    finally:
+        holder.join()
+
+
+def _version(key: str) -> tuple[object, ...]:
+    """Tell what any update, delete or lock of the key's row would change."""
+    sql = "SELECT ctid::text, xmin::text, xmax::text FROM idempotency_key WHERE key = %s"
+    return database.fetch(sql, [key])[0]
+
+
+def _times(outcome: Outcome) -> list[tuple[str, tuple[float, float, float]]]:
+    return [
+        (name, (times["med"], times["p(99)"], times["max"]))
         for name, times in outcome.milliseconds.items()
     ]
-    tables.show(title, ("", "p50", "p99", "max"), rows)
+
+
+def _costs(title: str, runs: dict[str, tuple[Usage, Outcome]]) -> None:
+    """Show what a request has used of each server, without the clients that only rest."""
+    rows = []
+    for name, (used, outcome) in runs.items():
+        requests = outcome.requests - outcome.by_status.get("204", 0)
+        times = [1e6 * used.cpu_seconds.get(who, 0) / requests for who in _WHO]
+        rows.append((name, requests, *times, used.wal_bytes / requests))
+    columns = ("requests", *(f"{who} µs" for who in _WHO), "WAL bytes")
+    tables.show(title, ("", *columns), rows)
 
 
 def _statuses(outcomes: dict[str, Outcome]) -> None:
@@ -142,15 +209,18 @@ def _statuses(outcomes: dict[str, Outcome]) -> None:
 
 def _effects() -> bool:
     """Compare the payments with the keys that were answered, and tell whether all is well."""
-    keys, answers, payments = database.fetch(
-        "SELECT count(*), count(DISTINCT convert_from(body, 'UTF8')::jsonb -> 'id'),"
-        " (SELECT count(*) FROM shop_payment)"
-        " FROM idempotency_key WHERE status = 'completed'"
+    rows, keys, answers, payments = database.fetch(
+        "SELECT count(*), count(*) FILTER (WHERE status = 'completed'),"
+        " count(DISTINCT convert_from(body, 'UTF8')::jsonb -> 'id'),"
+        " (SELECT count(*) FROM shop_payment WHERE currency <> %s)"
+        " FROM idempotency_key",
+        [load.BARE_CURRENCY],
     )[0]
     tables.console.print(
-        f"\n{keys:,} keys were answered, with {answers:,} payments; there are {payments:,}."
+        f"\nOf {rows:,} keys {keys:,} were answered, with {answers:,} payments; "
+        f"there are {payments:,}."
     )
-    return bool(keys == answers == payments)
+    return bool(rows == keys == answers == payments)
 
 
 if __name__ == "__main__":

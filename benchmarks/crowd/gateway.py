@@ -7,9 +7,8 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +16,11 @@ from tempfile import TemporaryDirectory
 
 from django.conf import settings
 
-from benchmarks import database
 from testproject import leash
 
 CONFIGURATION = settings.CHECKOUT / "deploy" / "nginx.conf"
 
-PORT, PAYMENTS_PORT, REST_PORT = 18000, 18001, 18002
+PORT, PAYMENTS_PORTS, REST_PORT = 18000, (18001, 18002), 18009
 """What ``deploy/nginx.conf`` says."""
 
 _START = 30.0
@@ -35,39 +33,7 @@ class Gateway:
 
     url: str
     processes: dict[str, int]
-    """Process id of each server's master, by its name."""
-
-    def cpu_seconds(self) -> dict[str, float]:
-        """Tell what each server has used of the processors until now, its workers included."""
-        used = {name: _cpu_seconds(_session(pid)) for name, pid in self.processes.items()}
-        postmaster = _postmaster()
-        return used | ({"PostgreSQL": _cpu_seconds(_children(postmaster))} if postmaster else {})
-
-
-@contextmanager
-def watched() -> Iterator[list[int]]:
-    """Count the clients' connections twice a second while the block lasts."""
-    counts: list[int] = []
-    end = threading.Event()
-
-    def watch() -> None:
-        while not end.wait(0.5):
-            counts.append(connections())
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    try:
-        yield counts
-    finally:
-        end.set()
-        watcher.join()
-
-
-def connections() -> int:
-    """Count the clients' connections that nginx holds."""
-    lines = Path("/proc/net/tcp").read_text().splitlines()[1:]
-    local = f"0100007F:{PORT:04X}"
-    return sum(fields[1] == local and fields[3] == "01" for fields in map(str.split, lines))
+    """Process id of each server's master, by its name; its workers are its children."""
 
 
 def raise_limits() -> int:
@@ -78,7 +44,7 @@ def raise_limits() -> int:
 
 
 @contextmanager
-def serve(workers: int, threads: int) -> Iterator[Gateway]:
+def serve(threads: int) -> Iterator[Gateway]:
     """Serve the shop, and end all servers in the end.
 
     Raises:
@@ -93,19 +59,25 @@ def serve(workers: int, threads: int) -> Iterator[Gateway]:
         folder.chmod(0o711)
         arguments = [nginx, "-p", name, "-c", str(CONFIGURATION), "-g", "daemon off;"]
         processes = {
-            "payments": servers.enter_context(_gunicorn(PAYMENTS_PORT, workers, threads, folder)),
-            "rest": servers.enter_context(_gunicorn(REST_PORT, 1, threads, folder)),
+            **{
+                f"payments {number}": servers.enter_context(_gunicorn(port, threads, folder))
+                for number, port in enumerate(PAYMENTS_PORTS, 1)
+            },
+            "rest": servers.enter_context(_gunicorn(REST_PORT, threads, folder)),
             "nginx": servers.enter_context(_server(arguments, folder / "nginx.log", PORT)),
         }
         yield Gateway(f"http://127.0.0.1:{PORT}", processes)
 
 
-def _gunicorn(port: int, workers: int, threads: int, folder: Path) -> AbstractContextManager[int]:
+def _gunicorn(port: int, threads: int, folder: Path) -> AbstractContextManager[int]:
     command = [
-        *(sys.executable, "-m", "gunicorn", "testproject.wsgi", f"--bind=127.0.0.1:{port}"),
-        *("--worker-class=gthread", f"--workers={workers}", f"--threads={threads}"),
+        *(sys.executable, "-m", "gunicorn", "benchmarks.crowd.bare", f"--bind=127.0.0.1:{port}"),
+        *("--worker-class=gthread", "--workers=1", f"--threads={threads}"),
         # In a burst all requests are let in, and wait for a thread.
         *("--worker-connections=20000", "--backlog=16384", "--timeout=120"),
+        # Longer than nginx keeps a connection that rests (60 s), so that it is nginx which closes
+        # it. A worker that closes one just as nginx sends a request on it costs that request a 502.
+        "--keep-alive=75",
     ]
     return _server(command, folder / f"gunicorn-{port}.log", port)
 
@@ -145,36 +117,3 @@ def _wait_for(port: int, master: "subprocess.Popen[bytes]", log: Path) -> None:
             return
         time.sleep(0.05)
     raise ChildProcessError(f"A server did not start. {log.read_text(errors='replace')[-1500:]}")
-
-
-def _session(leader: int) -> set[int]:
-    return {pid for pid in _processes() if _stat(pid)[3:4] == [str(leader)]}
-
-
-def _children(parent: int) -> set[int]:
-    return {parent} | {pid for pid in _processes() if _stat(pid)[1:2] == [str(parent)]}
-
-
-def _processes() -> list[int]:
-    return [int(path.name) for path in Path("/proc").glob("[0-9]*")]
-
-
-def _postmaster() -> int | None:
-    """Give the process id of PostgreSQL's first process, where it runs on this machine."""
-    pid = int(database.value("SELECT pg_backend_pid()"))
-    is_here = _stat(pid) and Path(f"/proc/{pid}/comm").read_text().startswith("postgres")
-    return int(_stat(pid)[1]) if is_here else None
-
-
-def _cpu_seconds(pids: Iterable[int]) -> float:
-    """Add up what processes have used, and their children that have ended."""
-    ticks = sum(int(field) for pid in pids for field in _stat(pid)[11:15])
-    return ticks / os.sysconf("SC_CLK_TCK")
-
-
-def _stat(pid: int) -> list[str]:
-    """Give the fields of a process behind its name: its state, its parent, and so on."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return []
