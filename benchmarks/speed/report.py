@@ -49,7 +49,7 @@ def show_ratios(way: str, measured: Measured, arguments: argparse.Namespace) -> 
     tables.show(
         f"{_TITLES[way]}, {arguments.rounds} rounds of {arguments.requests} keys: ratios of "
         "medians (and the middle half of the rounds), p99 and means",
-        ("", "first / bare", "p99", "mean", "replay / bare", "p99", "mean", "first ms"),
+        ("variant", "first / bare", "p99", "mean", "replay / bare", "p99", "mean", "first ms"),
         rows,
     )
 
@@ -62,7 +62,7 @@ def show_facts(found: Mapping[str, Facts]) -> None:
     """Print what each variant did with a retry, a copy and a killed worker."""
     tables.show(
         "What a request gets that has the key and the body of one that was answered 201",
-        ("", "kept in", "again", "by another user", "by nobody", "while the first runs"),
+        ("package", "kept in", "again", "by another user", "by nobody", "while the first runs"),
         [
             (
                 name,
@@ -78,7 +78,7 @@ def show_facts(found: Mapping[str, Facts]) -> None:
     tables.show(
         "The worker is killed, and the request sent again until it is answered: payments there are "
         "then, and seconds",
-        ("", "in the view", "after its commit", "before the answer is sent"),
+        ("package", "in the view", "after its commit", "before the answer is sent"),
         [(name, *map(_killed, facts.killed.values())) for name, facts in found.items()],
     )
 
