@@ -8,7 +8,6 @@ round. The first size is what the others are compared with. Small answers, so th
 import argparse
 import random
 import sys
-import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
@@ -23,7 +22,7 @@ from benchmarks.rows import SMALL_BODY, SMALL_HEADERS, Rows
 from . import wal
 from .copies import Copy, copied
 from .peers import OURS, PEERS
-from .process import Caller, calling
+from .process import Caller, calling, new_keys
 from .ratios import FIRST, REPLAY, Times, ratio
 from .served import Place
 
@@ -42,7 +41,7 @@ class Size:
 
     def send(self, requests: int) -> None:
         """Let it have its turn."""
-        keys = _keys(requests)
+        keys = new_keys(requests)
         for times in self.times.values():
             times.rounds.append(self.caller.burst(keys))
 
@@ -98,14 +97,10 @@ def _measure(sizes: list[Size], arguments: argparse.Namespace) -> None:
     chance = random.Random(arguments.seed)  # noqa: S311  # repeatable, not secret
     database.execute("CHECKPOINT")
     for size in sizes:
-        size.caller.burst(_keys(arguments.requests))  # whatever is slow only once
+        size.caller.burst(new_keys(arguments.requests))  # whatever is slow only once
     for _ in tables.progress(range(arguments.rounds), "rounds"):
         for size in chance.sample(sizes, len(sizes)):
             size.send(arguments.requests)
-
-
-def _keys(number: int) -> list[str]:
-    return [str(uuid.uuid4()) for _ in range(number)]
 
 
 def _show_times(sizes: list[Size], arguments: argparse.Namespace) -> None:
@@ -156,7 +151,7 @@ def _show_wal(sizes: list[Size], requests: int) -> None:
     columns = []
     for size in sizes:
         with size.copy.visited():
-            send = partial(size.caller.burst, _keys(requests))
+            send = partial(size.caller.burst, new_keys(requests))
             columns.append({FIRST: wal.written(send), REPLAY: wal.written(send)})
     names = dict.fromkeys((kind, part) for it in columns for kind in it for part in it[kind])
     none = wal.Bytes()

@@ -9,7 +9,6 @@ import argparse
 import json
 import random
 import sys
-import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
@@ -27,7 +26,7 @@ from testproject import pgbouncer
 
 from .copies import Copy, copied
 from .peers import BARE, OURS, PEERS
-from .process import Caller, calling
+from .process import Caller, calling, new_keys
 from .proxy import Link, link
 from .ratios import FIRST, REPLAY, Times, ratio
 from .served import Place
@@ -153,15 +152,11 @@ def _measure(roads: list[Roads], arguments: argparse.Namespace) -> None:
     chance = random.Random(arguments.seed)  # noqa: S311  # repeatable, not secret
     for pair in roads:
         for road in pair.values():
-            road.caller.burst(_keys(arguments.requests))  # whatever is slow only once
+            road.caller.burst(new_keys(arguments.requests))  # whatever is slow only once
     for _ in tables.progress(range(arguments.rounds), "rounds"):
         for pair in chance.sample(roads, len(roads)):
             for name in chance.sample([*pair], len(pair)):
-                pair[name].send(_keys(arguments.requests))
-
-
-def _keys(number: int) -> list[str]:
-    return [str(uuid.uuid4()) for _ in range(number)]
+                pair[name].send(new_keys(arguments.requests))
 
 
 def _show(roads: Mapping[tuple[str, float], Roads], arguments: argparse.Namespace) -> None:

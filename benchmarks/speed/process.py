@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -36,6 +37,11 @@ class Caller:
             raise AssertionError(f"{self.place.peer.name} was answered {calls['statuses']}")
         seconds: list[float] = calls["seconds"]
         return seconds
+
+
+def new_keys(number: int) -> list[str]:
+    """Give keys that nobody has sent yet."""
+    return [str(uuid.uuid4()) for _ in range(number)]
 
 
 @contextmanager

@@ -69,9 +69,8 @@ class Link:
             side.close()
 
     def _wait(self) -> list[socket.socket]:
-        patience = (
-            0 if self._late else None
-        )  # who sleeps wakes up late, by a tenth of a millisecond
+        # Who sleeps wakes up late, by a tenth of a millisecond.
+        patience = 0 if self._late else None
         return select([self._ended, self._listener, *self._sides], (), (), patience)[0]
 
     def _accept(self) -> None:

@@ -11,12 +11,13 @@ from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any, Final
 
+from django.conf import settings
+
 from benchmarks import database
 from testproject import leash
 
 from .peers import OURS, Peer
 
-_CHECKOUT = Path(__file__).resolve().parent.parent.parent
 _PROJECT = Path(__file__).resolve().parent / "project"
 _HOST: Final = "127.0.0.1"
 _START = 30.0
@@ -54,7 +55,7 @@ class Place:
     @property
     def environment(self) -> dict[str, str]:
         """What the project asks for."""
-        paths = [_PROJECT, _CHECKOUT] if self.peer.name == OURS else [_PROJECT]
+        paths = [_PROJECT, settings.CHECKOUT] if self.peer.name == OURS else [_PROJECT]
         usual = {
             "PYTHONPATH": os.pathsep.join(map(str, paths)),
             "DJANGO_SETTINGS_MODULE": "paying.settings",

@@ -2,7 +2,6 @@
 
 import argparse
 import random
-import uuid
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -66,10 +65,12 @@ def measure(names: Sequence[str], in_turns: Round, arguments: argparse.Namespace
     """
     measured: defaultdict[Turn, Times] = defaultdict(Times)
     chance = random.Random(arguments.seed)  # noqa: S311  # repeatable, not secret
-    in_turns(_turns(names), _keys(max(20, arguments.requests // 4)))  # what is slow only once
+    in_turns(
+        _turns(names), process.new_keys(max(20, arguments.requests // 4))
+    )  # what is slow only once
     for _ in tables.progress(range(arguments.rounds), "rounds"):
         order = chance.sample(names, len(names))
-        for turn, seconds in in_turns(_turns(order), _keys(arguments.requests)).items():
+        for turn, seconds in in_turns(_turns(order), process.new_keys(arguments.requests)).items():
             measured[turn].rounds.append(seconds)
     return measured
 
@@ -77,7 +78,3 @@ def measure(names: Sequence[str], in_turns: Round, arguments: argparse.Namespace
 def _turns(order: Sequence[str]) -> list[Turn]:
     firsts = [Turn(name, FIRST) for name in order]
     return firsts + [Turn(name, REPLAY) for name in order if name != BARE]
-
-
-def _keys(number: int) -> list[str]:
-    return [str(uuid.uuid4()) for _ in range(number)]

@@ -9,10 +9,11 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from django.conf import settings
+
 from .peers import COMMON, Peer
 
-KEPT = Path(__file__).resolve().parent.parent.parent / ".benchmarks" / "speed"
-
+KEPT = settings.CHECKOUT / ".benchmarks" / "speed"
 
 _TELL = """
 import json, platform
