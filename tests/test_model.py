@@ -13,7 +13,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.db import DatabaseError, InterfaceError, connection, connections
+from django.db import DatabaseError, InterfaceError, connection, connections, transaction
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -115,10 +115,22 @@ class Protocol(RuleBasedStateMachine):
         self.rows: dict[str, Row] = {}
         self.effects: dict[str, int] = {}
         """How many purchases were committed, by life."""
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute("SHOW transaction_isolation")
+            self.is_serializable = cursor.fetchone() == ("serializable",)
 
     def one(self, data: st.DataObject, state: Callable[[Worker], bool]) -> Worker:
         """Draw a worker that is in a state."""
         return data.draw(st.sampled_from([it for it in self.workers if state(it)]))
+
+    def is_clear(self) -> bool:
+        """Tell whether a step may write.
+
+        At SERIALIZABLE PostgreSQL gives up one of two transactions that have read and written the
+        same page, whatever their rows are; what comes of it depends on the plan and on the page,
+        of which the model knows nothing. So nobody writes there while a view runs but the view.
+        """
+        return not (self.is_serializable and any(map(is_running, self.workers)))
 
     def teardown(self) -> None:
         for worker in self.workers:
@@ -152,10 +164,13 @@ class Protocol(RuleBasedStateMachine):
             with pytest.raises(exceptions.KeyReused):
                 worker.do(worker.enter, claim)
             return
+        is_answered = row and not row.is_expired and row.answer
+        if not is_answered and not self.is_clear():
+            return
 
         got = worker.do(worker.enter, claim)
 
-        if row and not row.is_expired and row.answer:
+        if row and is_answered:
             assert got == row.answer
             return
         assert isinstance(got, claims.Attempt)
@@ -213,6 +228,8 @@ class Protocol(RuleBasedStateMachine):
             and row.answer is None
             and row.attempts == worker.attempt.recorded
         )
+        if owns and not self.is_clear():
+            return
         answer = Answer(402, (("A", "b"),), uuid.uuid4().bytes)
         if not is_kept:
             worker.do(claims.fail, worker.attempt, "Boom")
@@ -246,6 +263,8 @@ class Protocol(RuleBasedStateMachine):
     @rule()
     def purge(self) -> None:
         """Expired rows are removed, but for those that somebody holds."""
+        if not self.is_clear():
+            return
         IdempotencyKey.objects.purge()
         self.rows = {
             key: row
