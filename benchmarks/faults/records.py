@@ -41,6 +41,8 @@ class Record:
     """Their kinds."""
     stories: list[str] = field(default_factory=list)
     """The first few breaches in full."""
+    evidence: str = ""
+    """Where what is known of them is kept; see `evidence.keep`."""
     began: float = field(default_factory=time.monotonic)
     took: float = 0
     """Seconds, all in all."""
@@ -82,6 +84,8 @@ def show(records: list[Record]) -> None:
     for record in records:
         for story in record.stories:
             tables.console.print(f"\n{story}")
+        if record.evidence:
+            tables.console.print(f"\nAll that is known of it is in {record.evidence}")
 
 
 def _settings(records: list[Record]) -> Iterable[tuple[object, ...]]:

@@ -15,6 +15,7 @@ from uuid import UUID
 
 import psycopg
 
+from . import evidence
 from .checker import Breach, Checker, Payment
 from .clients import Clients
 from .ledger import DEFINITE, Attempt, Ledger
@@ -45,10 +46,12 @@ class Round:
     """When to stop at the latest, by `time.monotonic`."""
     setting: Setting = field(default_factory=Setting)
     lanes: int = LANES
+    keeps_evidence: bool = False
 
     def __post_init__(self) -> None:
         self.record = Record(self.seed, str(self.setting))
         self.breaches: list[Breach] = []
+        self._strikes: list[evidence.Strike] = []
         self._hit: defaultdict[UUID, set[str]] = defaultdict(set)
         """The faults that have struck at a key's row."""
         self._numbers = itertools.count()
@@ -99,7 +102,7 @@ class Round:
             raise TimeoutError(f"No request came to the step {trap.step!r}.")
         scene, survived = Scene(world, observer, trap, chance), world.survived
         try:
-            with self._together():
+            with self._together(), self._noting(fault, scene):
                 fault.inject(scene)
         except Missed:
             return
@@ -117,6 +120,20 @@ class Round:
             self._hit[UUID(scene.row)].add(fault.name)
             self.record.injected[fault.name] += 1
             self.record.seconds.setdefault(fault.name, []).extend([seconds] if seconds else [])
+
+    @contextmanager
+    def _noting(self, fault: Fault, scene: Scene) -> Iterator[None]:
+        """Note down what is done, for the case that a promise is broken."""
+        trap, began = scene.trap, time.time()
+        strike = evidence.Strike(began, fault.name, trap.step, trap.moment, scene.worker, scene.row)
+        self._strikes.append(strike)
+        try:
+            yield
+        except BaseException as error:
+            strike.outcome = repr(error)
+            raise
+        finally:
+            strike.took = time.time() - began
 
     @contextmanager
     def _together(self) -> Iterator[None]:
@@ -146,6 +163,9 @@ class Round:
         record.answers = Counter(attempt.answer for it in payments for attempt in it)
         record.breaches = [breach.kind for breach in self.breaches]
         record.stories = [str(breach) for breach in self.breaches[:5]]
+        if self.breaches and self.keeps_evidence:
+            stories = "\n\n".join(map(str, self.breaches))
+            record.evidence = str(evidence.keep(ledger, world.server, self._strikes, stories))
 
     def _count_hits(self, rows: dict[UUID, Payment], asked: dict[Payment, list[Attempt]]) -> None:
         """Count what came of the payments whose keys were hit, by the fault."""
@@ -197,7 +217,8 @@ def rounds(  # noqa: PLR0913  # what the command line says
     end = time.monotonic() + seconds
     amounts = itertools.count(1)
     while faults > 0 and time.monotonic() < end:
-        one = Round(seed, names, min(faults, ROUND), end, settings[seed % len(settings)])
+        setting = settings[seed % len(settings)]
+        one = Round(seed, names, min(faults, ROUND), end, setting, keeps_evidence=True)
         one.run(world, urls, amounts)
         faults -= sum(one.record.injected.values())
         seed += 1

@@ -15,6 +15,7 @@ from secrets import token_urlsafe
 from tempfile import TemporaryDirectory
 
 import httpx
+import psycopg
 from django.conf import settings
 from psycopg.sql import SQL
 
@@ -89,11 +90,17 @@ class World:
 
     @contextmanager
     def upheaval(self) -> Iterator[None]:
-        """Keep other faults from the server as a whole while this one has it."""
+        """Keep other faults from the server as a whole while this one has it.
+
+        Raises:
+            ChildProcessError: It failed half-way, and the world is not to be relied on any more.
+        """
         with self._one_at_a_time:
             self.upheavals += 1
             try:
                 yield
+            except psycopg.OperationalError as error:
+                raise ChildProcessError("It was not carried through to its end.") from error
             finally:
                 self.survived += 1
 
