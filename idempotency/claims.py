@@ -94,6 +94,8 @@ class Attempt:
     """When the key was first seen, as PostgreSQL writes it: with the offset, so never ambiguous."""
     recorded: int
     """The number that the row shows while this attempt runs."""
+    transaction: str
+    """PostgreSQL's id of the transaction that holds the lock."""
 
     @property
     def fence(self) -> tuple[UUID, str, int]:
@@ -121,6 +123,7 @@ class _Locked(NamedTuple):
     status: str
     fingerprint: bytes
     is_expired: bool
+    transaction: str
 
 
 @contextmanager
@@ -182,7 +185,8 @@ def complete(attempt: Attempt, answer: Answer) -> None:
     """
     try:
         # Django's own COMMIT then finds nothing to do, and sends nothing.
-        database.fetch_each((statements.COMPLETE, _saved(attempt, answer)), *_commit("COMMIT"))
+        values = (*_saved(attempt, answer), attempt.transaction)
+        database.fetch_each((statements.COMPLETE, values), *_commit("COMMIT"))
     except DataError as error:
         if database.sqlstate(error) != _DIVISION_BY_ZERO:
             raise
@@ -288,7 +292,8 @@ def _lock(claim: Claim, standing: _Standing | None) -> tuple[bool, Attempt | Non
     if row.is_expired and not is_new:
         return False, None
     number = 1 if is_new and row.attempts == 1 else row.attempts + 1
-    return False, Attempt(claim.id, claim.scope, claim.key, number, row.created_at, row.attempts)
+    fence = (row.created_at, row.attempts, row.transaction)
+    return False, Attempt(claim.id, claim.scope, claim.key, number, *fence)
 
 
 def _refuse_without_room(claim: Claim) -> None:

@@ -78,10 +78,14 @@ FULL = """
 # Between a claim and its lock. The next transaction has the isolation of the one that ends.
 COMMIT_CLAIM = "COMMIT AND CHAIN"
 
-# Whatever has become of the row until now, from here on it stays as it is. Nobody waits.
+# Whatever has become of the row until now, from here on it stays as it is. Nobody waits. The
+# transaction is asked for its id outside: who finds the row held shall not use one up.
 LOCK = """
-    SELECT created_at::text, attempts, status, fingerprint, expires_at <= statement_timestamp()
-      FROM idempotency_key WHERE id = %s::uuid FOR UPDATE SKIP LOCKED
+    SELECT locked.*, pg_current_xact_id()::text
+      FROM (
+        SELECT created_at::text, attempts, status, fingerprint, expires_at <= statement_timestamp()
+          FROM idempotency_key WHERE id = %s::uuid FOR UPDATE SKIP LOCKED
+      ) AS locked
 """
 
 # Many may wait at once and are let go together: this is the weakest lock that an attempt's blocks,
@@ -105,8 +109,12 @@ _SAVE = """
 """
 
 # Under the lock, in the transaction of the view's own work. Where the row is not the attempt's any
-# more, the division fails, and with it a COMMIT that was sent along.
-COMPLETE = f"WITH saved AS ({_SAVE.format(_MINE)}) SELECT 1 / count(*) FROM saved"
+# more, or the view has rolled back behind Django's back, the division fails, and with it a COMMIT
+# that was sent along. A view that has committed so is not refused: its retry would do it all again.
+COMPLETE = f"""
+    WITH saved AS ({_SAVE.format(f"{_MINE} AND pg_xact_status(%s::xid8) <> 'aborted'")})
+    SELECT 1 / count(*) FROM saved
+"""
 
 # After a rollback, when the lock is gone.
 KEEP = _SAVE.format(_MINE_AND_FREE)

@@ -389,6 +389,44 @@ def test_success_is_refused_where_the_view_ended_the_transaction(make_door: Make
     assert row(door).status == "in_progress"
 
 
+@pytest.mark.parametrize("end", ["ROLLBACK", "ROLLBACK AND CHAIN"])
+def test_success_is_refused_where_the_view_rolled_back_behind_django(
+    make_door: MakeDoor, end: str
+) -> None:
+    """A raw ROLLBACK takes the writes: a 201 that is kept would promise what is not there."""
+
+    def work(request: HttpRequest) -> HttpResponse:
+        write()
+        with connection.cursor() as cursor:
+            cursor.execute(end)
+        return HttpResponse(status=201)
+
+    door = make_door(work)
+
+    assert door().status_code == 500
+    assert Payment.objects.count() == 0
+    assert row(door).status == "in_progress"
+    assert row(door).last_error == "TransactionManagementError"
+
+
+def test_what_the_view_committed_itself_is_not_done_again(make_door: MakeDoor) -> None:
+    """A raw COMMIT makes the writes stay, so that to refuse the answer would be to do it twice."""
+
+    def work(request: HttpRequest) -> HttpResponse:
+        response = created(request)
+        with connection.cursor() as cursor:
+            cursor.execute("COMMIT")
+        return response
+
+    door = make_door(work)
+
+    first, retry = door(), door()
+
+    assert first.status_code == retry.status_code == 201
+    assert first.content == retry.content
+    assert Payment.objects.count() == 1
+
+
 def test_a_view_that_returns_no_response_is_an_error(make_door: MakeDoor) -> None:
     """As Django has it; and nothing is committed."""
 
