@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -164,6 +165,29 @@ def test_an_asynchronous_standby_excuses_only_what_came_before_it(
     assert [breach.kind for breach in breaches] + forgotten == found
 
 
+PAY = (
+    "INSERT INTO shop_payment (account_id, amount, currency, card, refunded, created_at) SELECT id,"
+    " 0.07, 'EUR', '', false, now() FROM shop_account WHERE token = 'payer-0' RETURNING id"
+)
+
+
+@pytest.mark.parametrize(("losses", "found"), [([], {"foreign"}), ([2.0], set())])
+def test_an_answer_of_another_payment_is_a_breach(
+    made: World, tmp_path: Path, losses: list[float], found: set[str]
+) -> None:
+    """It may be another user's; but the number of one that was lost is given again."""
+    empty(made)
+    ledger = Ledger(tmp_path / "ledger")
+    with made.server.connect() as session, session.transaction(force_rollback=True):
+        (number,) = session.execute(PAY).fetchone() or (None,)
+        ledger.write(replace(attempt(201, came=1), paid=int(str(number))))
+        own = Checker(ledger, session, losses).check()
+        ledger.write(replace(attempt(201, came=1), paid=int(str(number)) + 1))
+        foreign = Checker(ledger, session, losses).check()
+
+    assert {breach.kind for breach in foreign} - {breach.kind for breach in own} == found
+
+
 def test_half_of_a_payment_is_torn(made: World, tmp_path: Path) -> None:
     """A payment without its answer is a breach, and so is an answer without its payment."""
     empty(made)
@@ -171,11 +195,7 @@ def test_half_of_a_payment_is_torn(made: World, tmp_path: Path) -> None:
     ledger.write(attempt(201, came=1))
     with made.server.connect() as session:
         with session.transaction(force_rollback=True):
-            session.execute(
-                "INSERT INTO shop_payment (account_id, amount, currency, card, refunded,"
-                " created_at) SELECT id, 0.07, 'EUR', '', false, now() FROM shop_account"
-                " WHERE token = 'payer-0'"
-            )
+            session.execute(PAY)
             payment_alone = Checker(ledger, session).check()
         with session.transaction(force_rollback=True):
             (user,) = session.execute(

@@ -1,7 +1,7 @@
 """Compares what clients were told with what is in the database."""
 
 from bisect import bisect
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,6 +21,7 @@ KINDS = (
     "loss",
     "duplicate",
     "difference",
+    "foreign",
     "torn",
     "refusal",
     "unusable",
@@ -29,9 +30,10 @@ KINDS = (
     "balance",
 )
 """What can be wrong: an acknowledged payment is not there, or is there twice; two answers for one
-key differ; the payment is there and the answer is not, or the other way round; a good payment was
-refused; a key had no answer in time; a 409 or 503 that does not say when to try again; nobody asked
-for a payment; a balance that is not what the payments have left."""
+key differ; an answer is of somebody else's payment; the payment is there and the answer is not, or
+the other way round; a good payment was refused; a key had no answer in time; a 409 or 503 that does
+not say when to try again; nobody asked for a payment; a balance that is not what the payments have
+left."""
 
 Payment = tuple[str, int]
 
@@ -73,7 +75,7 @@ class Checker:
     def check(self) -> list[Breach]:
         """Give all broken promises."""
         asked = self.ledger.payments()
-        made = Counter(self._payments())
+        made = self._payments()
         answered = Counter(self._answers())
         breaches = [
             breach
@@ -94,8 +96,8 @@ class Checker:
         )
         return {UUID(str(row)): (str(token), int(str(amount))) for row, token, amount in rows}
 
-    def _of_key(self, attempts: list[Attempt], effects: int, kept: int) -> Iterator[Breach]:
-        first = attempts[0]
+    def _of_key(self, attempts: list[Attempt], made: set[int], kept: int) -> Iterator[Breach]:
+        first, effects = attempts[0], len(made)
         name = f"key {first.key} of {first.account}"
         answers = [attempt for attempt in attempts if attempt.status == DEFINITE]
         is_gone = bool(answers) and not effects
@@ -108,10 +110,13 @@ class Checker:
             for attempt in answers
             if bisect(self.losses, attempt.sent) == bisect(self.losses, attempt.came)
         }
+        # The number of one that was lost may be given again.
+        others = {a.paid for a in answers if a.sent > max(self.losses, default=0)} - made
         found = {
             "loss": is_gone and "was acknowledged, and no payment was made",
             "duplicate": effects > 1 and f"made {effects} payments",
             "difference": len(told) > len({age for age, _ in told}) and "was answered differently",
+            "foreign": made and others and f"was answered with the payments {others}, not {made}",
             "torn": bool(effects) != bool(kept) and f"has {effects} payments and {kept} answers",
             **_wrong_answers(attempts),
         }
@@ -119,13 +124,16 @@ class Checker:
             if sentence:
                 yield Breach(kind, f"{name} {sentence}.", tuple(attempts))
 
-    def _payments(self) -> Iterator[Payment]:
+    def _payments(self) -> defaultdict[Payment, set[int]]:
+        """Give the primary keys of what was made for each payment."""
         rows = self.database.execute(
-            "SELECT token, (amount * 100)::bigint FROM shop_payment AS payment"
+            "SELECT token, (amount * 100)::bigint, payment.id FROM shop_payment AS payment"
             " JOIN shop_account AS account ON account.id = payment.account_id"
         )
-        for token, amount in rows:
-            yield str(token), int(str(amount))
+        found = defaultdict(set)
+        for token, amount, number in rows:
+            found[str(token), int(str(amount))].add(int(str(number)))
+        return found
 
     def _answers(self) -> Iterator[Payment]:
         """Give the payments that the app's own table has an answer for."""

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from .ledger import Attempt, Ledger
+from .ledger import DEFINITE, Attempt, Ledger
 
 PATIENCE = 120.0
 """Seconds after which a client gives up on a key: the longest that a key may be unusable."""
@@ -125,6 +125,7 @@ class Clients:
             retry_after=int(answer.headers.get("Retry-After", 0)),
             replayed="Idempotent-Replayed" in answer.headers,
             digest=hashlib.sha256(answer.content).hexdigest(),
+            paid=answer.json()["id"] if answer.status_code == DEFINITE else 0,
         )
 
 

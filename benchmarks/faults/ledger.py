@@ -35,6 +35,8 @@ class Attempt:
     replayed: bool = False
     digest: str = ""
     """SHA-256 of the answer's body."""
+    paid: int = 0
+    """Primary key of the payment, as the answer has it; 0 where there is none."""
     error: str = ""
 
     @property
