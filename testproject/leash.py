@@ -1,4 +1,4 @@
-"""Start a program that ends when we do, however we end.
+"""Start a program that ends when we do, however we end; and end one before that.
 
 Linux does it: elsewhere the program outlives us if we are killed. This file is also what runs first
 in the new process, as ``leash.py PARENT SIGNAL USER PROGRAM ...``, because code between fork and
@@ -11,8 +11,9 @@ import pwd
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
-from signal import Signals
+from signal import SIGKILL, Signals
 from typing import Any
 
 
@@ -28,6 +29,21 @@ def spawn(
     """
     leashed = [sys.executable, "-S", __file__, str(os.getpid()), str(int(end_with)), user]
     return subprocess.Popen([*leashed, *map(str, command)], **options)
+
+
+def end(process: "subprocess.Popen[bytes]", seconds: float) -> None:
+    """Ask a program that leads a session of its own to end, and then end all that it has started.
+
+    Raises:
+        subprocess.TimeoutExpired: It had to be killed, after so many seconds.
+    """
+    process.terminate()
+    try:
+        process.wait(seconds)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, SIGKILL)
+        process.wait()
 
 
 def _run(parent: int, end_with: int, user: str, command: list[str]) -> None:

@@ -283,13 +283,7 @@ def _serve(kind: str, folder: str, environment: dict[str, str]) -> Iterator[http
             eventually(lambda: _answers(client, server))
             yield client
     finally:
-        os.killpg(server.pid, signal.SIGTERM)
-        try:
-            server.wait(DEADLINE)
-        finally:
-            if server.poll() is None:
-                os.killpg(server.pid, signal.SIGKILL)
-                server.wait()
+        leash.end(server, DEADLINE)
 
 
 def _answers(client: httpx.Client, server: Popen[bytes]) -> bool:

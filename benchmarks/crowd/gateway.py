@@ -101,13 +101,7 @@ def _server(command: list[str], log: Path, port: int) -> Iterator[int]:
         _wait_for(port, master, log)
         yield master.pid
     finally:
-        master.terminate()
-        try:
-            master.wait(_START)
-        finally:
-            with suppress(ProcessLookupError):
-                os.killpg(master.pid, signal.SIGKILL)
-            master.wait()
+        leash.end(master, _START)
 
 
 def _wait_for(port: int, master: "subprocess.Popen[bytes]", log: Path) -> None:

@@ -19,7 +19,7 @@ import psycopg
 from django.conf import settings
 from psycopg.sql import SQL
 
-from testproject import postgres
+from testproject import leash, postgres
 
 from . import clock, replication, sabotage, serving
 from .bouncer import Bouncer, bouncer
@@ -222,13 +222,7 @@ class World:
         try:
             yield master
         finally:
-            master.terminate()
-            try:
-                master.wait(START)
-            finally:
-                with suppress(ProcessLookupError):
-                    os.killpg(master.pid, signal.SIGKILL)
-                master.wait()
+            leash.end(master, START)
 
     def end(self) -> None:
         """End all that runs."""

@@ -5,7 +5,7 @@ import signal
 import socket
 import subprocess
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
@@ -131,15 +131,9 @@ def serve(place: Place, workers: int, threads: int) -> Iterator[str]:
         _wait_for_answer(port, place)
         yield f"http://{_HOST}:{port}"
     finally:
-        master.terminate()
         for worker in place.workers():
             place.stop.with_name(f"{place.stop.name}.{worker}").unlink()
-        try:
-            master.wait(_START)
-        finally:
-            with suppress(ProcessLookupError):
-                os.killpg(master.pid, signal.SIGKILL)
-            master.wait()
+        leash.end(master, _START)
 
 
 def _wait_for_answer(port: int, place: Place) -> None:

@@ -92,12 +92,8 @@ class Server:
 
     def stop(self) -> None:
         """End master and workers."""
-        self.master.terminate()
-        try:
-            self.master.wait(10)
-        except subprocess.TimeoutExpired:
-            os.killpg(self.master.pid, signal.SIGKILL)
-            self.master.wait()
+        with suppress(subprocess.TimeoutExpired):
+            leash.end(self.master, 10)
 
     def _end_of_log(self) -> str:
         return f"Its log ends so:\n{self.log.read_text(errors='replace').strip()[-1500:]}"
