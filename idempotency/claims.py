@@ -29,7 +29,6 @@ from django.db import (
     DataError,
     InterfaceError,
     OperationalError,
-    connections,
 )
 from django.db.transaction import (
     TransactionManagementError,
@@ -307,8 +306,8 @@ def _refuse_without_room(claim: Claim) -> None:
 
 
 def _commit(sql: str) -> list[database.Statement]:
-    """Give what commits together with the statements before it; nothing in a TestCase."""
-    return [] if connections[database.alias()].savepoint_ids else [(sql, ())]
+    """Give what commits together with the statements before it; nothing where we are nested."""
+    return [] if database.is_nested() else [(sql, ())]
 
 
 def _wait_for_holder(claim: Claim, seconds: float) -> bool:
