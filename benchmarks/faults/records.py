@@ -10,7 +10,7 @@ from statistics import median
 
 from benchmarks import tables
 
-COLUMNS = ("loss", "duplicate", "difference", "torn")
+COLUMNS = ("loss", "duplicate", "difference", "foreign", "torn")
 """Broken promises that have a column of their own; see `checker.KINDS`."""
 
 
