@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from conftest import Door, MakeDoor
+from django.conf import settings
 from django.db import connection
 from django.db.models.functions import Now
 from django.http import HttpRequest, HttpResponse
@@ -17,6 +18,7 @@ from test_openapi import class_based, schema
 from idempotency.exceptions import TooManyKeys
 from idempotency.models import IdempotencyKey
 from idempotency.signals import answered
+from testproject import variants
 from testproject.shop.models import Payment
 from testproject.shop.seed import BOB
 
@@ -143,12 +145,20 @@ def test_retry_after_is_when_the_first_key_expires(
     assert TooManyKeys(0).retry_after == 1
 
 
+def insist(door: Door, key: str) -> Any:
+    """Send a key, and send it again where PostgreSQL has given its request up for another."""
+    response = send(door, key)
+    while settings.DATABASE_VARIANT in variants.ISOLATED and response.status_code in {409, 503}:
+        response = send(door, key)
+    return response
+
+
 def test_requests_at_the_same_moment_may_go_over_the_limit(make_function_door: MakeDoor) -> None:
     """By no more than they are; each has its key, or is refused and has none."""
     door = make_function_door(created)
 
     with threads() as start:
-        answers = [start(send, door, f"key-{number}") for number in range(12)]
+        answers = [start(insist, door, f"key-{number}") for number in range(12)]
         statuses = [answer.result().status_code for answer in answers]
 
     assert set(statuses) <= {201, 429}
