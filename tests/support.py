@@ -242,11 +242,13 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+# They keep connections for longer than any test takes: a client cannot tell one that is being closed
+# just then from a worker that died.
 SERVERS = {
     "wsgi": "gunicorn testproject.wsgi --worker-class=gthread --workers=2 --threads=12"
-    " --bind=127.0.0.1:{port} --log-level=warning",
+    " --keep-alive=75 --bind=127.0.0.1:{port} --log-level=warning",
     "asgi": "uvicorn testproject.asgi:application --workers=2 --lifespan=off"
-    " --host=127.0.0.1 --port={port} --log-level=warning",
+    " --timeout-keep-alive=75 --host=127.0.0.1 --port={port} --log-level=warning",
 }
 
 FEW = SERVERS["wsgi"].replace("--threads=12", "--threads=4")
