@@ -48,7 +48,8 @@ def enclosed(respond: AsyncResponder) -> Responder:
     def run(request: HttpRequest) -> HttpResponseBase:
         wrappers = connections[database.alias()].execute_wrappers
         if _refuse_late_query not in wrappers:
-            wrappers.append(_refuse_late_query)
+            # Before all others: Django takes away the last one, whosever it is.
+            wrappers.insert(0, _refuse_late_query)
         return async_to_sync(within_span)(request)
 
     return run

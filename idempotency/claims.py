@@ -95,6 +95,8 @@ class Attempt:
     """The number that the row shows while this attempt runs."""
     transaction: str
     """PostgreSQL's id of the transaction that holds the lock."""
+    depth: int
+    """How many ``atomic()`` blocks are around the attempt's own: 0, but in a TestCase."""
 
     @property
     def fence(self) -> tuple[UUID, str, int]:
@@ -160,7 +162,10 @@ def attempt(
         with atomic(database.alias(), durable=True):
             is_held, mine = _lock(claim, standing)
             if mine:
-                yield mine
+                try:
+                    yield mine
+                finally:
+                    _end_inner_blocks(mine)
                 return
             roll_back()
         if standing is None or standing.is_expired:
@@ -203,6 +208,11 @@ def is_rolled_back() -> bool:
 def roll_back() -> None:
     """Let the attempt's transaction end without effects."""
     set_rollback(True, using=database.alias())
+
+
+def has_open_blocks(attempt: Attempt) -> bool:
+    """Tell whether an ``atomic()`` block that was begun in the attempt's has not been ended."""
+    return len(get_connection(database.alias()).savepoint_ids) != attempt.depth
 
 
 def keep(attempt: Attempt, answer: Answer) -> None:
@@ -255,6 +265,20 @@ def _refuse_open_transaction() -> None:
     )
 
 
+def _end_inner_blocks(attempt: Attempt) -> None:
+    """Roll back with the attempt what was begun in it, and not ended.
+
+    Django would take the end of the attempt's block for that of an inner one, and go on with the
+    transaction.
+    """
+    if not has_open_blocks(attempt):
+        return
+    connection = get_connection(database.alias())
+    open_blocks = len(connection.savepoint_ids) - attempt.depth
+    del connection.savepoint_ids[-open_blocks:], connection.atomic_blocks[-open_blocks:]
+    roll_back()
+
+
 def _read(claim: Claim) -> _Standing | None:
     with database.reachable():
         row = database.fetch(statements.READ, (claim.id,))
@@ -291,8 +315,11 @@ def _lock(claim: Claim, standing: _Standing | None) -> tuple[bool, Attempt | Non
     if row.is_expired and not is_new:
         return False, None
     number = 1 if is_new and row.attempts == 1 else row.attempts + 1
-    fence = (row.created_at, row.attempts, row.transaction)
-    return False, Attempt(claim.id, claim.scope, claim.key, number, *fence)
+    depth = len(get_connection(database.alias()).savepoint_ids)
+    return False, Attempt(
+        claim.id, claim.scope, claim.key, number, row.created_at, row.attempts, row.transaction,
+        depth,
+    )  # fmt: skip
 
 
 def _refuse_without_room(claim: Claim) -> None:

@@ -67,7 +67,8 @@ def _replay_or_run(
         raise
     except Exception as error:
         if run is None:
-            raise
+            with database.reachable():  # Django, too, may find that it is not
+                raise
         run.recover(error)
     return run.settle()
 
@@ -95,6 +96,8 @@ class _Run:
             response = _rendered(view(self.request))
         self._take(response)
         self.error_name = f"HTTP {response.status_code}"
+        if claims.has_open_blocks(self.attempt):
+            _refuse_open_blocks(response)
         if claims.is_rolled_back():
             _refuse_success(response)
         elif self.kept:
@@ -151,6 +154,14 @@ def _rendered(response: Any) -> HttpResponseBase:
         raise TypeError(f"An idempotent view must return an HttpResponse, not {response!r}.")
     render = getattr(response, "render", None)
     return cast("HttpResponseBase", render()) if callable(render) else response
+
+
+def _refuse_open_blocks(response: HttpResponseBase) -> None:
+    response.close()  # ends the block that a stream is in
+    raise TransactionManagementError(
+        f"The view answered {response.status_code}, and has left an atomic() block open, so that "
+        "nothing can be committed. A stream may have none around what it yields."
+    )
 
 
 def _refuse_success(response: HttpResponseBase) -> None:

@@ -242,8 +242,8 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-# They keep connections for longer than any test takes: a client cannot tell one that is being closed
-# just then from a worker that died.
+# They keep connections for longer than any test takes: to a client, one that is being closed looks
+# like a worker that died.
 SERVERS = {
     "wsgi": "gunicorn testproject.wsgi --worker-class=gthread --workers=2 --threads=12"
     " --keep-alive=75 --bind=127.0.0.1:{port} --log-level=warning",

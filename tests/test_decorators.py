@@ -23,6 +23,7 @@ from django.http import (
     JsonResponse,
     StreamingHttpResponse,
 )
+from django.http.response import HttpResponseBase
 from django.template import engines
 from django.template.response import TemplateResponse
 from django.test import AsyncClient, Client, RequestFactory, TestCase
@@ -32,7 +33,7 @@ from django.views import View
 from hypothesis import HealthCheck, given
 from hypothesis import settings as configured
 from hypothesis import strategies as st
-from support import unreachable_database
+from support import end_sessions, unreachable_database
 
 from idempotency.decorators import idempotent
 from idempotency.models import IdempotencyKey
@@ -387,6 +388,60 @@ def test_success_is_refused_where_the_view_ended_the_transaction(make_door: Make
 
     assert door().status_code == 500
     assert row(door).status == "in_progress"
+
+
+def left_open_by_a_stream() -> HttpResponseBase:
+    """Answer with more than is kept, out of a block that ends when all of it is sent."""
+
+    def chunks() -> Iterator[bytes]:
+        with transaction.atomic():
+            for _ in range(4):
+                yield b"x" * 10
+
+    return StreamingHttpResponse(chunks(), status=201)
+
+
+def left_open_for_good() -> HttpResponseBase:
+    """Forget the end of a block."""
+    transaction.atomic().__enter__()
+    return HttpResponse(status=201)
+
+
+@pytest.mark.parametrize("leave_open", [left_open_by_a_stream, left_open_for_good])
+def test_success_is_refused_where_the_view_left_a_block_open(
+    make_door: MakeDoor, settings: Any, leave_open: Callable[[], HttpResponseBase]
+) -> None:
+    """Nothing could be committed before its end, when the client would have its 201 already."""
+    settings.IDEMPOTENCY = {"MAX_BODY_BYTES": 10}
+
+    def work(request: HttpRequest) -> HttpResponseBase:
+        write()
+        return leave_open()
+
+    door = make_door(work)
+
+    for attempts in (1, 2):
+        assert door().status_code == 500
+        assert not connection.in_atomic_block
+        assert Payment.objects.count() == 0
+        assert (row(door).status, row(door).attempts) == ("in_progress", attempts)
+        assert row(door).last_error == "TransactionManagementError"
+
+
+def test_a_block_left_open_by_a_view_that_fails_is_rolled_back(make_door: MakeDoor) -> None:
+    """All of it, as if the view had ended it."""
+
+    def work(request: HttpRequest) -> HttpResponse:
+        transaction.atomic().__enter__()
+        write()
+        return HttpResponse(status=500)
+
+    door = make_door(work)
+
+    for _ in range(2):
+        assert door().status_code == 500
+        assert not connection.in_atomic_block
+        assert Payment.objects.count() == 0
 
 
 @pytest.mark.parametrize("end", ["ROLLBACK", "ROLLBACK AND CHAIN"])
@@ -1191,6 +1246,43 @@ def test_an_unreachable_store_stops_the_view(make_door: MakeDoor) -> None:
     assert response.headers["Retry-After"] == "1"
     assert Payment.objects.count() == 0
     assert door().status_code == 201
+
+
+def test_a_store_that_is_lost_before_the_view_stops_it(
+    make_door: MakeDoor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where it is Django that connects once more, and cannot."""
+    door = make_door(created, scope=lambda request: "partner:1")
+    door.token = None
+
+    def lose(execute: Any, sql: str, *rest: Any) -> Any:
+        if sql.startswith("BEGIN"):
+            end_sessions()
+            patched.setitem(connection.settings_dict, "PORT", "1")  # nobody listens there
+        return execute(sql, *rest)
+
+    with monkeypatch.context() as patched, connection.execute_wrapper(lose):
+        response = door()
+
+    assert (response.status_code, problem(response)) == (503, "store-unavailable")
+    assert Payment.objects.count() == 0
+    assert door().status_code == 201
+
+
+def test_what_a_middleware_puts_around_statements_ends_with_it(make_door: MakeDoor) -> None:
+    """Django takes the last one away again, whosever that is."""
+    door = make_door(created)
+    seen: list[str] = []
+
+    def watch(execute: Any, sql: str, *rest: Any) -> Any:
+        seen.append(sql)
+        return execute(sql, *rest)
+
+    with connection.execute_wrapper(watch):
+        assert door().status_code == 201
+
+    assert seen
+    assert watch not in connection.execute_wrappers
 
 
 def test_a_store_that_cannot_be_written_stops_the_view(make_function_door: MakeDoor) -> None:
