@@ -8,6 +8,7 @@ down: the order of a JSON object's names, or the boundary of a multipart body.
 import codecs
 import hashlib
 import json
+import re
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import suppress
 from operator import itemgetter
@@ -25,6 +26,9 @@ _VERSION = b"\x01"
 
 _MAX_DEPTH = 100
 """JSON nested deeper is compared as bytes: Python's own limit would depend on who is calling."""
+
+_NO_FORM = re.compile(rb"[^!-~]|[\"<>\\^`{|}]")
+"""What no form has unescaped: it is JSON, XML or text then, sent as curl sends what it is given."""
 
 BodyForm = Callable[[HttpRequest], bytes | str]
 """Gives the part of a fingerprint that stands for the body."""
@@ -82,7 +86,7 @@ def _kind_and_form(request: HttpRequest, without: Collection[str]) -> tuple[byte
             return b"bytes", request.body  # text, but readers may differ in which
         if media_type == "application/json" or media_type.endswith("+json"):
             return b"json", _canonical(_JSON.decode(request.body.decode()))
-        if media_type == "application/x-www-form-urlencoded":
+        if media_type == "application/x-www-form-urlencoded" and not _NO_FORM.search(request.body):
             pairs = _pairs(request.body.decode("latin-1"))
             return b"urlencoded", _joined(_flat(pair for pair in pairs if pair[0] not in without))
     except (KeyError, ValueError, RecursionError):

@@ -422,6 +422,19 @@ def test_a_broken_multipart_body_of_patch_counts_byte_by_byte() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ('{"note": "a+b"}', '{"note": "a b"}'),
+        ('{"note":"%41"}', '{"note":"A"}'),
+        ("<a>1&&2</a>", "<a>1&2</a>"),
+    ],
+)
+def test_what_is_called_a_form_and_is_none_counts_byte_by_byte(first: str, second: str) -> None:
+    """It is what curl calls all that it is given, and the view may read it as it came."""
+    assert of(first, URLENCODED) != of(second, URLENCODED)
+
+
 def test_urlencoded_pairs_are_ordered() -> None:
     """How a character is escaped does not count; order, blanks and repetition do."""
     assert of("a=%62&c=d+e", URLENCODED) == of("a=b&c=d%20e", URLENCODED)
