@@ -159,8 +159,9 @@ def attempt(
             if standing.status == IdempotencyKey.Status.COMPLETED:
                 yield _answer(standing)
                 return
+        claiming, is_new = _claiming(claim, standing)
         with atomic(database.alias(), durable=True):
-            is_held, mine = _lock(claim, standing)
+            is_held, mine = _lock(claim, claiming, is_new=is_new)
             if mine:
                 try:
                     yield mine
@@ -189,8 +190,9 @@ def complete(attempt: Attempt, answer: Answer) -> None:
     """
     try:
         # Django's own COMMIT then finds nothing to do, and sends nothing.
+        commit: list[database.Statement] = [] if database.is_nested() else [("COMMIT", ())]
         values = (*_saved(attempt, answer), attempt.transaction)
-        database.fetch_each((statements.COMPLETE, values), *_commit("COMMIT"))
+        database.fetch_each((statements.COMPLETE, values), *commit)
     except DataError as error:
         if database.sqlstate(error) != _DIVISION_BY_ZERO:
             raise
@@ -285,31 +287,44 @@ def _read(claim: Claim) -> _Standing | None:
     return _Standing(*row) if row else None
 
 
-def _lock(claim: Claim, standing: _Standing | None) -> tuple[bool, Attempt | None]:
-    """Claim the key if it is nobody's, and lock its row: all in one round trip.
+def _claiming(claim: Claim, standing: _Standing | None) -> tuple[list[database.Statement], bool]:
+    """Give the statements that claim the key if it is nobody's; each has a row if it did.
+
+    In a TestCase the rollback of an attempt would take its claim, too. There they have been run,
+    and the second says whether the key was claimed.
+    """
+    found: list[database.Statement] = []
+    if standing and standing.is_expired:
+        values: tuple[Any, ...] = (claim.ttl, claim.operation, claim.fingerprints[0], claim.id)
+        sql = statements.TAKE_OVER_WITHIN if claim.room else statements.TAKE_OVER
+        found.append((sql, values + claim.room))
+    if not standing or standing.is_expired:  # a purge may be deleting it
+        values = (claim.ttl, claim.scope, claim.key, claim.operation, claim.fingerprints[0])
+        sql = statements.CLAIM_WITHIN if claim.room else statements.CLAIM
+        found.append((sql, (claim.id, *values, *claim.room)))
+    if found and get_connection(database.alias()).in_atomic_block:
+        return [], any(database.fetch_each(*found))
+    return found, False
+
+
+def _lock(
+    claim: Claim, claiming: list[database.Statement], *, is_new: bool
+) -> tuple[bool, Attempt | None]:
+    """Claim the key, where that is still to be done, and lock its row: all in one round trip.
 
     Returns:
         Whether somebody else holds the row, and the attempt, if it is ours. Else somebody was
         faster, and has answered the request or used the key for another.
     """
-    begin: list[database.Statement] = []
-    if standing and standing.is_expired:
-        values: tuple[Any, ...] = (claim.ttl, claim.operation, claim.fingerprints[0], claim.id)
-        sql = statements.TAKE_OVER_WITHIN if claim.room else statements.TAKE_OVER
-        begin.append((sql, values + claim.room))
-    if not standing or standing.is_expired:  # a purge may be deleting it
-        values = (claim.ttl, claim.scope, claim.key, claim.operation, claim.fingerprints[0])
-        sql = statements.CLAIM_WITHIN if claim.room else statements.CLAIM
-        begin.append((sql, (claim.id, *values, *claim.room)))
-    commit = _commit(statements.COMMIT_CLAIM) if begin else []
+    commit = [(statements.COMMIT_CLAIM, ())] if claiming else []
     try:
         with database.reachable():
-            rows = database.begin(*begin, *commit, (statements.LOCK, (claim.id,)))
+            rows = database.begin(*claiming, *commit, (statements.LOCK, (claim.id,)))
     except RequestInProgress:
         return True, None
     if rows[-1] is None:
         return True, None
-    is_new, row = any(rows[: len(begin)]), _Locked(*rows[-1])
+    is_new, row = is_new or any(rows[: len(claiming)]), _Locked(*rows[-1])
     if row.status != IdempotencyKey.Status.IN_PROGRESS or row.fingerprint not in claim.fingerprints:
         return False, None
     if row.is_expired and not is_new:
@@ -330,11 +345,6 @@ def _refuse_without_room(claim: Claim) -> None:
         row = database.fetch(statements.FULL, (*claim.room, claim.id))
     if row:
         raise TooManyKeys(row[0])
-
-
-def _commit(sql: str) -> list[database.Statement]:
-    """Give what commits together with the statements before it; nothing where we are nested."""
-    return [] if database.is_nested() else [(sql, ())]
 
 
 def _wait_for_holder(claim: Claim, seconds: float) -> bool:

@@ -24,7 +24,7 @@ def alias() -> str:
 
 
 def is_nested() -> bool:
-    """Tell whether there is a transaction around ours, which is a savepoint then: in a TestCase."""
+    """Tell in our transaction whether it is a savepoint in another one: in a TestCase."""
     return bool(connections[alias()].savepoint_ids)
 
 

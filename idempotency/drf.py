@@ -20,6 +20,7 @@ from types import MappingProxyType
 from typing import Any, ClassVar, cast
 
 from asgiref.sync import iscoroutinefunction, sync_to_async
+from django.db import connections
 from django.db.transaction import atomic
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
@@ -31,7 +32,7 @@ from rest_framework.views import APIView
 from . import database, http
 from .async_views import enclosed
 from .browsable import KeyFieldRenderer
-from .flow import Responder, answer, is_atomic_request
+from .flow import Responder, answer, came_after_commit, is_atomic_request
 from .options import Options
 from .views import key_status
 
@@ -136,7 +137,7 @@ def _answer_method(view: Any, request: HttpRequest, options: Options) -> HttpRes
             return _answer_uncovered(view)
         return answer(request, respond, options)
     except Exception as error:
-        return _finalized(view, view.handle_exception(error))
+        return _finalized(view, _handled(view, error))
 
 
 def answer_function(request: Request, respond: Responder, options: Options) -> HttpResponseBase:
@@ -219,7 +220,7 @@ def _with_handler(view: Any, options: Options) -> Options:
         response = ours(request, error) if ours else None
         if response is None:
             try:
-                response = view.handle_exception(error)
+                response = _handled(view, error)
             except Exception as unhandled:
                 if unhandled is error:
                     return None
@@ -229,6 +230,20 @@ def _with_handler(view: Any, options: Options) -> Options:
     return replace(options, exception_handler=handle)
 
 
+def _handled(view: Any, error: Exception) -> Any:
+    """Let the framework answer for an error, outside of any block of ours.
+
+    It marks for rollback what ``ATOMIC_REQUESTS`` has opened. Here that has been ended; what is
+    still open can only be a TestCase's.
+    """
+    connection = connections[database.alias()]
+    is_marked = connection.needs_rollback
+    try:
+        return view.handle_exception(error)
+    finally:
+        connection.needs_rollback = is_marked
+
+
 def _ask_once(view: Any) -> None:
     """Let what the view's exception handling has let pass pass dispatch, too, without asking."""
     ask = view.handle_exception
@@ -236,7 +251,7 @@ def _ask_once(view: Any) -> None:
 
     def handle_exception(error: Exception) -> Any:
         nonlocal passed
-        if error is passed:
+        if error is passed or came_after_commit(error):
             raise error
         try:
             return ask(error)

@@ -18,6 +18,8 @@ from .exceptions import IdempotencyError, RequestInProgress, TransactionConflict
 from .options import Options
 from .signals import Outcome, Report, reporting
 
+_AFTER_COMMIT = "idempotency_after_commit"
+
 Responder = Callable[[HttpRequest], HttpResponseBase]
 """A view whose other arguments are filled in already."""
 
@@ -39,6 +41,14 @@ def answer(request: HttpRequest, view: Responder, options: Options) -> HttpRespo
                 options.applied(request, problem)
         report.status_code = response.status_code
     return response
+
+
+def came_after_commit(error: Exception) -> bool:
+    """Tell whether an error of `answer` is of a hook that ran when all had been committed.
+
+    A door must not answer for it as for an error of the view: that would say that nothing was done.
+    """
+    return _AFTER_COMMIT in error.__dict__
 
 
 def is_atomic_request() -> bool:
@@ -114,7 +124,8 @@ class _Run:
         """
         if self.is_committed and claims.was_committed(self.attempt):
             self.report.outcome = Outcome.EXECUTED
-            raise error  # of a hook after the commit: the client sees it, and then the answer
+            error.__dict__[_AFTER_COMMIT] = True
+            raise error  # of a hook: the client sees it, and then the answer
         self.is_committed = False
         self.error_name = type(error).__qualname__
         response = _handled(self.request, error, self.attempt, self.options)

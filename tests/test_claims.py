@@ -373,10 +373,10 @@ def test_an_expired_key_is_taken_over_by_one_only(monkeypatch: pytest.MonkeyPatc
 
     with threads() as start:
 
-        def lock_late(*args: Any) -> Any:
+        def lock_late(*args: Any, **options: Any) -> Any:
             monkeypatch.setattr(claims, "_lock", lock)
             start(succeed, claim(mine.key, fingerprints=(b"2" * 33,))).result()
-            return lock(*args)
+            return lock(*args, **options)
 
         monkeypatch.setattr(claims, "_lock", lock_late)
         with pytest.raises(exceptions.KeyReused), claims.attempt(mine):

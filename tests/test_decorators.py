@@ -1455,6 +1455,25 @@ class InsideTestCase(TestCase):
         assert len(contents) == 1
         assert Payment.objects.count() == 1
 
+    def test_keeps_a_refusal(self) -> None:
+        """The claim outlives the rollback, as it does elsewhere."""
+        account = seed()[0]
+
+        @idempotent
+        def view(request: HttpRequest) -> HttpResponse:
+            write()
+            raise Http404(uuid.uuid4().hex)
+
+        key = uuid.uuid4().hex
+        request = RequestFactory().post("/", headers={"Idempotency-Key": key})
+        request.user = account.user
+        first, retry = view(request), view(request)
+
+        assert first.status_code == retry.status_code == 404
+        assert retry.headers["Idempotent-Replayed"] == "true"
+        assert Payment.objects.count() == 0
+        assert IdempotencyKey.objects.get(key=key).attempts == 1
+
     def test_rolls_back(self) -> None:
         """A failed attempt leaves nothing, and the next one runs."""
         account = seed()[0]

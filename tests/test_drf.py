@@ -4,7 +4,7 @@ import asyncio
 import json
 import uuid
 from collections.abc import Awaitable, Callable, Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from adrf.decorators import api_view as async_api_view
@@ -17,7 +17,7 @@ from django.contrib.auth.models import Permission
 from django.core.cache import cache
 from django.db import connection, transaction
 from django.http import HttpRequest, HttpResponse
-from django.test import AsyncClient, Client
+from django.test import AsyncClient, Client, RequestFactory
 from django.utils.decorators import method_decorator
 from framework import (
     CallerOfMiddleware,
@@ -232,6 +232,48 @@ def test_a_raised_refusal_is_kept_but_nothing_it_wrote(
     assert first.content == retry.content
     assert retry.headers["Idempotent-Replayed"] == "true"
     assert (Payment.objects.count(), hooks) == (0, [])
+
+
+def test_an_error_of_a_hook_is_not_answered_for(make_framework_door: MakeFrameworkDoor) -> None:
+    """All has been committed: a 400 would say that nothing was done. The retry tells the truth."""
+
+    def validate() -> None:
+        raise serializers.ValidationError("too late")
+
+    def work(request: Any) -> Response:
+        transaction.on_commit(validate)
+        return respond(request)
+
+    door = make_framework_door(work)
+
+    assert [door().status_code, door().status_code] == [500, 201]
+    assert Payment.objects.count() == 1
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("path", ["declined", "refused"])
+def test_inside_a_test_case_an_error_ends_no_more_than_it_should(
+    monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    """The framework marks what ATOMIC_REQUESTS has opened; that is not the test's transaction."""
+    monkeypatch.setitem(connection.settings_dict, "ATOMIC_REQUESTS", 1)
+
+    class Refusing(IdempotencyMixin, APIView):
+        idempotency: ClassVar[dict[str, Any]] = {"scope": lambda request: "partner:1"}
+        authentication_classes = ()
+        permission_classes = (IsAuthenticated,) if path == "refused" else ()
+
+        def post(self, request: Any) -> Response:
+            raise Declined
+
+    request = RequestFactory().post("/", headers={"Idempotency-Key": "k"})
+
+    view = Refusing.as_view()
+    first, retry = view(request), view(request)
+
+    assert first.status_code == retry.status_code == (402 if path == "declined" else 403)
+    assert ("Idempotent-Replayed" in retry.headers) == (path == "declined")
+    assert not Payment.objects.exists()  # it can be asked
 
 
 def test_a_validation_error_after_a_write_leaves_nothing(
