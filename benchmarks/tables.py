@@ -11,7 +11,7 @@ from rich.table import Table
 from . import database
 
 # Wide enough for every table, whatever the terminal is.
-console = Console(width=140, markup=False, emoji=False, highlight=False)
+console = Console(width=160, markup=False, emoji=False, highlight=False)
 
 
 def at_least(least: int) -> Callable[[str], int]:
