@@ -96,7 +96,7 @@ class Attempt:
     transaction: str
     """PostgreSQL's id of the transaction that holds the lock."""
     depth: int
-    """How many ``atomic()`` blocks are around the attempt's own: 0, but in a TestCase."""
+    """How many savepoints there are when the view begins: 0, but in a TestCase."""
 
     @property
     def fence(self) -> tuple[UUID, str, int]:
@@ -190,7 +190,7 @@ def complete(attempt: Attempt, answer: Answer) -> None:
     """
     try:
         # Django's own COMMIT then finds nothing to do, and sends nothing.
-        commit: list[database.Statement] = [] if database.is_nested() else [("COMMIT", ())]
+        commit: list[database.Statement] = [] if attempt.depth else [("COMMIT", ())]
         values = (*_saved(attempt, answer), attempt.transaction)
         database.fetch_each((statements.COMPLETE, values), *commit)
     except DataError as error:

@@ -23,11 +23,6 @@ def alias() -> str:
     return router.db_for_write(IdempotencyKey)
 
 
-def is_nested() -> bool:
-    """Tell in our transaction whether it is a savepoint in another one: in a TestCase."""
-    return bool(connections[alias()].savepoint_ids)
-
-
 @contextmanager
 def reachable() -> Iterator[None]:
     """Put what PostgreSQL says of one of our statements into the words of the contract."""
@@ -53,12 +48,12 @@ def begin(*statements: Statement) -> list[tuple[Any, ...] | None]:
 
     All that `atomic` does is to switch psycopg's autocommit off. Before the next statement psycopg
     then sends BEGIN, and waits for it; unless there is a transaction already, and here BEGIN is
-    ours. Where we are nested there is one.
+    ours. In a TestCase there is one.
     """
-    if is_nested():
-        return fetch_each(*statements)
     connection = connections[alias()]
     session: Any = connection.connection
+    if connection.savepoint_ids:
+        return fetch_each(*statements)
     level = session.isolation_level  # of the connection's OPTIONS, which psycopg would send, too
     sql = f"BEGIN ISOLATION LEVEL {level.name.replace('_', ' ')}" if level else "BEGIN"
     with connection.wrap_database_errors:
