@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -168,7 +169,11 @@ def _rendered(response: Any) -> HttpResponseBase:
 
 
 def _refuse_open_blocks(response: HttpResponseBase) -> None:
-    response.close()  # ends the block that a stream is in
+    # Ends the block that a stream is in. close() would also say that the request is over, and have
+    # Django close the connection.
+    for close in response._resource_closers:  # type: ignore[attr-defined]  # noqa: SLF001
+        with suppress(Exception):
+            close()
     raise TransactionManagementError(
         f"The view answered {response.status_code}, and has left an atomic() block open, so that "
         "nothing can be committed. A stream may have none around what it yields."
