@@ -3,9 +3,11 @@
 import asyncio
 import io
 import json
+import os
 import uuid
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from socket import SHUT_RDWR, socket
 from typing import Any
 
 import pytest
@@ -33,7 +35,7 @@ from django.views import View
 from hypothesis import HealthCheck, given
 from hypothesis import settings as configured
 from hypothesis import strategies as st
-from support import backend_pid, end_sessions, unreachable_database
+from support import backend_pid, unreachable_database
 
 from idempotency.decorators import idempotent
 from idempotency.models import IdempotencyKey
@@ -1259,7 +1261,8 @@ def test_a_store_that_is_lost_before_the_view_stops_it(
 
     def lose(execute: Any, sql: str, *rest: Any) -> Any:
         if sql.startswith("BEGIN"):
-            end_sessions()
+            with socket(fileno=os.dup(connection.connection.fileno())) as link:
+                link.shutdown(SHUT_RDWR)
             patched.setitem(connection.settings_dict, "PORT", "1")  # nobody listens there
         return execute(sql, *rest)
 
