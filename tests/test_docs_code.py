@@ -243,6 +243,7 @@ def test_a_configuration_of_logging_configures() -> None:
 # Commands
 
 
+@pytest.mark.slow
 def test_commands_exist() -> None:
     """With their options; pages that are played from top to bottom have theirs run."""
     for block in blocks("sh"):
