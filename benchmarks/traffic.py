@@ -15,6 +15,7 @@ from multiprocessing.connection import Connection
 from uuid import UUID
 
 from django.contrib.auth.models import User
+from django.db import connection, transaction
 
 from idempotency import claims
 from idempotency.answers import Answer
@@ -50,6 +51,14 @@ def open_accounts() -> list[int]:
         Account(user=user, token=user.username, balance=Decimal(10**9)) for user in users
     )
     return [account.pk for account in accounts]
+
+
+@contextmanager
+def first_account_held() -> Iterator[None]:
+    """Hold the first account, and with it a payment of it in its view, while the block lasts."""
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("SELECT 1 FROM shop_account WHERE token = 'account-0' FOR UPDATE")
+        yield
 
 
 class Caller:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from secrets import token_hex
 from statistics import median
 
-from django.db import connection, transaction
+from django.db import connection
 
 from benchmarks import database, tables, traffic
 
@@ -155,12 +155,11 @@ def _hot_round(served: Gateway, clients: int) -> dict[str, tuple[Usage, Outcome]
 
 @contextmanager
 def _held(seconds: float) -> Iterator[None]:
-    """Hold the first account, and with it a payment of it in its view."""
+    """Hold the first account for a time, from a thread, and wait in the end until that is over."""
     is_held = threading.Event()
 
     def hold() -> None:
-        with transaction.atomic(), connection.cursor() as cursor:
-            cursor.execute("SELECT 1 FROM shop_account WHERE token = 'account-0' FOR UPDATE")
+        with traffic.first_account_held():
             is_held.set()
             time.sleep(seconds)
         connection.close()

@@ -19,6 +19,9 @@ _CONNECTIONS = {"single": 1, "retried": 1, "doubled": 2}
 _AT_ONCE = {name: MIX[name] * _CONNECTIONS[name] for name in MIX}
 """Connections of each kind that send the mix, if all requests take as long."""
 
+BARE_CURRENCY = "USD"
+"""Of payments without a key; all others are in euros."""
+
 FAILURES = ("0", "500", "502", "503", "504")
 """What no client should see; 0 where there was no answer."""
 _PERCENTILES = ("med", "p(99)", "max")
@@ -57,7 +60,7 @@ def total(parts: Sequence[Outcome]) -> Outcome:
 def greedy(url: str, connections: int, seconds: int) -> Outcome:
     """Send the mix over as many connections, each as soon as it has been answered."""
     # Who sends two requests one after the other takes twice as long, and needs twice the clients.
-    clients = {"single": 0.40, "retried": 0.30, "doubled": 0.15}
+    clients = MIX | {"retried": 2 * MIX["retried"]}
     scenarios = {
         name: {
             "executor": "constant-vus",
@@ -176,10 +179,6 @@ def _flows(url: str) -> dict[str, list[Any]]:
 
 
 _PAYERS = p.feeder("payers", rows=[{"account": f"account-{n}"} for n in range(ACCOUNTS)])
-
-
-BARE_CURRENCY = "USD"
-"""Of payments without a key; all others are in euros."""
 
 
 def _payment(url: str, key: str, account: str) -> Any:

@@ -76,7 +76,7 @@ class Checker:
         """Give all broken promises."""
         asked = self.ledger.payments()
         made = self._payments()
-        answered = Counter(self._answers())
+        answered = Counter(self.rows(only_completed=True).values())
         breaches = [
             breach
             for payment, attempts in asked.items()
@@ -88,11 +88,13 @@ class Checker:
         ]
         return breaches + list(self._balances())
 
-    def rows(self) -> dict[UUID, Payment]:
+    def rows(self, *, only_completed: bool = False) -> dict[UUID, Payment]:
         """Give the payment that each row of the app's own table is for."""
         rows = self.database.execute(
             "SELECT idempotency_key.id, token, split_part(key, '-', 3)::bigint FROM idempotency_key"
             " JOIN shop_account ON scope = 'user:' || user_id"
+            " WHERE status = 'completed' OR NOT %s",
+            (only_completed,),
         )
         return {UUID(str(row)): (str(token), int(str(amount))) for row, token, amount in rows}
 
@@ -101,8 +103,9 @@ class Checker:
         name = f"key {first.key} of {first.account}"
         answers = [attempt for attempt in attempts if attempt.status == DEFINITE]
         is_gone = bool(answers) and not effects
+        last_loss = max(self.losses, default=0)
         # An answer can be under way, and its COMMIT with the primary that is lost.
-        if is_gone and not kept and max(a.sent for a in answers) < max(self.losses, default=0):
+        if is_gone and not kept and max(a.sent for a in answers) < last_loss:
             self.forgotten.append(first.payment)
             is_gone = False
         told = {
@@ -111,7 +114,7 @@ class Checker:
             if bisect(self.losses, attempt.sent) == bisect(self.losses, attempt.came)
         }
         # The number of one that was lost may be given again.
-        others = {a.paid for a in answers if a.sent > max(self.losses, default=0)} - made
+        others = {a.paid for a in answers if a.sent > last_loss} - made
         found = {
             "loss": is_gone and "was acknowledged, and no payment was made",
             "duplicate": effects > 1 and f"made {effects} payments",
@@ -134,15 +137,6 @@ class Checker:
         for token, amount, number in rows:
             found[str(token), int(str(amount))].add(int(str(number)))
         return found
-
-    def _answers(self) -> Iterator[Payment]:
-        """Give the payments that the app's own table has an answer for."""
-        rows = self.database.execute(
-            "SELECT token, split_part(key, '-', 3)::bigint FROM idempotency_key"
-            " JOIN shop_account ON scope = 'user:' || user_id WHERE status = 'completed'"
-        )
-        for token, amount in rows:
-            yield str(token), int(str(amount))
 
     def _balances(self) -> Iterator[Breach]:
         rows = self.database.execute(

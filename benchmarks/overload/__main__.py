@@ -18,7 +18,6 @@ from dataclasses import dataclass, field
 from statistics import quantiles
 
 import httpx
-from django.db import connection, transaction
 
 from benchmarks import database, tables, traffic
 from testproject.shop.demonstration.server import THREADS, serve
@@ -106,8 +105,7 @@ def _held(client: httpx.Client, copies: int, window: Window) -> Iterator[None]:
             end.wait(float(answer.headers.get("Retry-After", 1)) * random.uniform(1, 1.5))  # noqa: S311
 
     with ThreadPoolExecutor(copies + 1) as pool:
-        with transaction.atomic(), connection.cursor() as cursor:
-            cursor.execute("SELECT 1 FROM shop_account WHERE token = 'account-0' FOR UPDATE")
+        with traffic.first_account_held():
             first = pool.submit(_pay, client, 0, key)
             _wait_for_holder()
             for _ in range(copies):

@@ -65,9 +65,8 @@ def measure(names: Sequence[str], in_turns: Round, arguments: argparse.Namespace
     """
     measured: defaultdict[Turn, Times] = defaultdict(Times)
     chance = random.Random(arguments.seed)  # noqa: S311  # repeatable, not secret
-    in_turns(
-        _turns(names), process.new_keys(max(20, arguments.requests // 4))
-    )  # what is slow only once
+    once = process.new_keys(max(20, arguments.requests // 4))  # for what is slow only once
+    in_turns(_turns(names), once)
     for _ in tables.progress(range(arguments.rounds), "rounds"):
         order = chance.sample(names, len(names))
         for turn, seconds in in_turns(_turns(order), process.new_keys(arguments.requests)).items():
