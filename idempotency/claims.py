@@ -212,9 +212,9 @@ def roll_back() -> None:
     set_rollback(True, using=database.alias())
 
 
-def has_open_blocks(attempt: Attempt) -> bool:
-    """Tell whether an ``atomic()`` block that was begun in the attempt's has not been ended."""
-    return len(get_connection(database.alias()).savepoint_ids) != attempt.depth
+def open_blocks(attempt: Attempt) -> int:
+    """Count the ``atomic()`` blocks that were begun in the attempt's, and have not been ended."""
+    return len(get_connection(database.alias()).savepoint_ids) - attempt.depth
 
 
 def keep(attempt: Attempt, answer: Answer) -> None:
@@ -273,12 +273,10 @@ def _end_inner_blocks(attempt: Attempt) -> None:
     Django would take the end of the attempt's block for that of an inner one, and go on with the
     transaction.
     """
-    if not has_open_blocks(attempt):
-        return
-    connection = get_connection(database.alias())
-    open_blocks = len(connection.savepoint_ids) - attempt.depth
-    del connection.savepoint_ids[-open_blocks:], connection.atomic_blocks[-open_blocks:]
-    roll_back()
+    if number := open_blocks(attempt):
+        connection = get_connection(database.alias())
+        del connection.savepoint_ids[-number:], connection.atomic_blocks[-number:]
+        roll_back()
 
 
 def _read(claim: Claim) -> _Standing | None:

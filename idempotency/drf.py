@@ -137,7 +137,7 @@ def _answer_method(view: Any, request: HttpRequest, options: Options) -> HttpRes
             return _answer_uncovered(view)
         return answer(request, respond, options)
     except Exception as error:
-        return _finalized(view, _handled(view, error))
+        return _finalized(view, _answer_error(view, error))
 
 
 def answer_function(request: Request, respond: Responder, options: Options) -> HttpResponseBase:
@@ -220,7 +220,7 @@ def _with_handler(view: Any, options: Options) -> Options:
         response = ours(request, error) if ours else None
         if response is None:
             try:
-                response = _handled(view, error)
+                response = _answer_error(view, error)
             except Exception as unhandled:
                 if unhandled is error:
                     return None
@@ -230,7 +230,7 @@ def _with_handler(view: Any, options: Options) -> Options:
     return replace(options, exception_handler=handle)
 
 
-def _handled(view: Any, error: Exception) -> Any:
+def _answer_error(view: Any, error: Exception) -> Any:
     """Let the framework answer for an error, outside of any block of ours.
 
     It marks for rollback what ``ATOMIC_REQUESTS`` has opened. Here that has been ended; what is

@@ -107,7 +107,7 @@ class _Run:
             response = _rendered(view(self.request))
         self._take(response)
         self.error_name = f"HTTP {response.status_code}"
-        if claims.has_open_blocks(self.attempt):
+        if claims.open_blocks(self.attempt):
             _refuse_open_blocks(response)
         if claims.is_rolled_back():
             _refuse_success(response)

@@ -259,12 +259,10 @@ class Protocol(RuleBasedStateMachine):
         self.rows[worker.key].holder = None
         worker.forget()
 
-    @precondition(lambda self: any(row.is_expired for row in self.rows.values()))
+    @precondition(lambda self: self.is_clear() and any(it.is_expired for it in self.rows.values()))
     @rule()
     def purge(self) -> None:
         """Expired rows are removed, but for those that somebody holds."""
-        if not self.is_clear():
-            return
         IdempotencyKey.objects.purge()
         self.rows = {
             key: row
