@@ -13,7 +13,8 @@ connection, the connection loses the lock, and the next retry takes it.
 A first request takes nine steps; ``flow.py`` reads in their order:
 
 1.  Parse the key, out of the header or a form's field (``http.py``, ``forms.py``).
-2.  Find the caller's scope and the request's fingerprint (``http.py``, ``fingerprints.py``).
+2.  Find the caller's scope and the request's fingerprint (``http.py``, ``tenants.py``,
+    ``fingerprints.py``). A body that has not arrived as a whole is refused (``bodies.py``).
 3.  Look for the row: a completed one is replayed, another fingerprint is refused with 422
     (``claims.py``, from here to the end).
 4.  Claim a key that nobody has: insert its row and commit it by itself;
@@ -40,12 +41,13 @@ ears     ``logs``, ``tally``, ``telemetry``, which hear of every outcome
 words    ``operations``, what OpenAPI says of the doors
 flow     ``flow``, which every door shares; above it ``async_views``
 options  ``options``, what one view asks of its door
-heart    ``claims``; for the admin, ``activity``; under both ``database``
+heart    ``claims`` and ``tenants``; for the admin, ``activity``; under all
+         ``database``
 row      ``models``; under it ``digests``, its primary key, ``purges`` and
          ``records``; under all ``statements``, the SQL
 wire     ``http``, ``fingerprints``, ``answers``, ``problems``; for the admin,
          ``preview``
-field    ``forms``
+body     ``forms``, ``bodies``
 floor    ``exceptions``, ``conf``
 ground   ``signals``, which tell the outcomes
 ======== ====================================================================

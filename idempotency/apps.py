@@ -28,10 +28,12 @@ class IdempotencyConfig(AppConfig):
         checks.register(ours.check_autocommit)
         checks.register(ours.check_expiry)
         checks.register(ours.check_aliases)
+        checks.register(ours.check_tenants)
         checks.register(ours.check_mirror)
         checks.register(ours.check_middleware)
         checks.register(view_checks.check_views)
         checks.register(server_checks.check_server, checks.Tags.database)
+        checks.register(server_checks.check_schemas, checks.Tags.database)
         checks.register(server_checks.check_purge, checks.Tags.database)
 
         if apps.is_installed("drf_spectacular"):

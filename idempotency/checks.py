@@ -12,8 +12,11 @@ from django.core.checks import CheckMessage, Error, Warning  # noqa: A004  # Dja
 from django.db import DEFAULT_DB_ALIAS, connections, router
 from django.utils.module_loading import import_string
 
-from . import conf, database
+from . import conf, database, tenants
 from .options import Options
+
+_COMES_BACK = 5.0
+"""Seconds in which a client comes back that was told ``Retry-After: 1``, on a slow network, too."""
 
 
 def check_settings(**_kwargs: Any) -> list[CheckMessage]:
@@ -64,13 +67,16 @@ def check_expiry(**_kwargs: Any) -> list[CheckMessage]:
 
 def expires_too_soon(what: str, options: Options) -> list[CheckMessage]:
     """Say so if a time to live is not longer than the longest wait, and no setting is wrong."""
-    if any(conf.problems()) or options.life().total_seconds() > conf.settings.MAX_WAIT:
+    if any(conf.problems()):
+        return []
+    longest = max(conf.settings.MAX_WAIT, _COMES_BACK)
+    if options.life().total_seconds() > longest:
         return []
     return [
         Error(
-            f"{what} is not longer than the {conf.settings.MAX_WAIT} seconds that a retry may wait "
-            "for its first request. The retry would find its key expired, and run the view once "
-            "more.",
+            f"{what} is not longer than the {longest} seconds that a retry may take to wait for "
+            "its first request, or to come back after a 409 response. The retry would find its "
+            "key expired, and run the view once more.",
             hint="Let keys live longer than any client retries: hours, better a day. Or lower "
             "IDEMPOTENCY['MAX_WAIT'].",
             id="idempotency.E004",
@@ -108,6 +114,25 @@ def check_aliases(**_kwargs: Any) -> list[CheckMessage]:
 def _some(labels: list[str], most: int = 5) -> str:
     rest = len(labels) - most
     return ", ".join(labels[:most]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def check_tenants(**_kwargs: Any) -> list[CheckMessage]:
+    """``idempotency.E009``: callers of several tenants share one table of keys."""
+    if conf.tenant() or not tenants.are_keys_shared():
+        return []
+    return [keys_are_shared("Users live in several schemas or databases, and their keys in one")]
+
+
+def keys_are_shared(what: str) -> CheckMessage:
+    """Return the error for tenants that share keys, which begins by saying how that was found."""
+    return Error(
+        f"{what}: users of two tenants may have the same primary key, so one tenant could be given "
+        "the other's stored responses, and its admin shows them.",
+        hint="Migrate the app 'idempotency' where the users are, with django-tenants by adding it "
+        "to TENANT_APPS, so that each tenant has a table of its own. Or name the tenant in "
+        "IDEMPOTENCY['TENANT'], and register the admin for the operators of the site only.",
+        id="idempotency.E009",
+    )
 
 
 def check_mirror(**_kwargs: Any) -> list[CheckMessage]:

@@ -24,10 +24,12 @@ from itertools import count
 from typing import Any, NamedTuple
 from uuid import UUID
 
+from django.core.exceptions import ImproperlyConfigured
 from django.db import (
     DatabaseError,
     DataError,
     InterfaceError,
+    InternalError,
     OperationalError,
 )
 from django.db.transaction import (
@@ -41,7 +43,13 @@ from django.db.transaction import (
 from . import answers, database, statements
 from .answers import Answer
 from .digests import digest
-from .exceptions import KeyReused, RequestInProgress, StoreUnavailable, TooManyKeys
+from .exceptions import (
+    KeyReused,
+    OutcomeUnknown,
+    RequestInProgress,
+    StoreUnavailable,
+    TooManyKeys,
+)
 from .models import IdempotencyKey
 from .signals import Stopwatch
 
@@ -49,10 +57,18 @@ logger = logging.getLogger("idempotency")
 
 _TIMED_OUT = {"55P03", "57014"}
 _DIVISION_BY_ZERO = "22012"
-"""SQLSTATEs: lock time-out and cancelled statement; and see ``statements.COMPLETE``."""
+"""SQLSTATEs: lock time-out and cancelled statement; and see ``COMPLETE`` and ``CLAIM``."""
 
 _COURTESY = 0.05
 """Seconds. Nothing depends on it but how often a refused view runs once more."""
+
+
+_USEFUL = timedelta(hours=1)
+"""How long a response is kept at least, or for the key's whole time to live where that is shorter.
+A retry that has waited, or was told to come back, must find it, however late it came."""
+
+_NEARLY = 0.9
+"""As much of `_USEFUL` as is left of a short time to live when an ordinary view has run."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +83,8 @@ class Claim:
     ttl: timedelta
     most: int | None = None
     """How many keys of the scope may live for this one to be claimed; None for any number."""
+    names_tenant: bool = False
+    """Whether the scope is unique over all schemas whose callers may share the table."""
 
     @property
     def room(self) -> tuple[str, int, int] | tuple[()]:
@@ -97,6 +115,8 @@ class Attempt:
     """PostgreSQL's id of the transaction that holds the lock."""
     depth: int
     """How many savepoints there are when the view begins: 0, but in a TestCase."""
+    ttl: timedelta
+    """How long keys live."""
 
     @property
     def fence(self) -> tuple[UUID, str, int]:
@@ -114,6 +134,10 @@ class _Standing(NamedTuple):
     headers: str | None
     body: bytes | None
     trace: bytes
+    is_own: bool
+    """Whether the table is that of the schema which the request works in."""
+    is_awaited: bool
+    """Whether commits wait for a synchronous standby."""
 
 
 class _Locked(NamedTuple):
@@ -145,20 +169,20 @@ def attempt(
         RequestInProgress: Somebody else's attempt is running.
         TooManyKeys: The scope has as many keys as it may have, and this is none of them.
         StoreUnavailable: The database cannot be reached. Nothing has run.
+        OutcomeUnknown: There is an answer, and no synchronous standby has confirmed it.
+        ImproperlyConfigured: Callers of several schemas share the table, and the scope names none.
         RuntimeError: The caller has opened a transaction already, or switched autocommit off: the
             claim would not be committed before the view runs.
     """
     _refuse_open_transaction()
-    deadline = time.monotonic() + wait
+    arrived = time.monotonic()
+    deadline = arrived + wait
     waiting = waiting or Stopwatch()
     for look in count():
-        standing = _read(claim)
-        if standing and not standing.is_expired:
-            if standing.fingerprint not in claim.fingerprints:
-                raise KeyReused
-            if standing.status == IdempotencyKey.Status.COMPLETED:
-                yield _answer(standing)
-                return
+        standing = _read(claim, timedelta(seconds=time.monotonic() - arrived if look else 0))
+        if standing and (answer := _answer(claim, standing)):
+            yield answer
+            return
         claiming, is_new = _claiming(claim, standing)
         with atomic(database.alias(), durable=True):
             is_held, mine = _lock(claim, claiming, is_new=is_new)
@@ -182,17 +206,25 @@ def attempt(
             time.sleep(_COURTESY)
 
 
-def complete(attempt: Attempt, answer: Answer) -> None:
+def complete(attempt: Attempt, answer: Answer) -> bool:
     """Save the answer, and commit it with all that the attempt's transaction did.
 
+    Returns:
+        Whether the commit is as durable as was asked; see `database.fetch_confirmed`.
+
     Raises:
+        OutcomeUnknown: The connection was lost, so the transaction may have been committed.
         TransactionManagementError: The transaction is not the attempt's any more.
     """
     try:
         # Django's own COMMIT then finds nothing to do, and sends nothing.
         commit: list[database.Statement] = [] if attempt.depth else [("COMMIT", ())]
         values = (*_saved(attempt, answer), attempt.transaction)
-        database.fetch_each((statements.COMPLETE, values), *commit)
+        return database.fetch_confirmed((statements.COMPLETE, values), *commit)[1]
+    except (OperationalError, InterfaceError, InternalError) as error:
+        if commit and not database.is_rolled_back(error):
+            raise OutcomeUnknown from error
+        raise
     except DataError as error:
         if database.sqlstate(error) != _DIVISION_BY_ZERO:
             raise
@@ -222,12 +254,49 @@ def keep(attempt: Attempt, answer: Answer) -> None:
 
     Raises:
         RequestInProgress: Another attempt has taken the key meanwhile, and its answer will count.
+        OutcomeUnknown: No synchronous standby has confirmed it.
         StoreUnavailable: The database cannot be reached.
     """
     with database.reachable():
-        kept = database.fetch(statements.KEEP, _saved(attempt, answer))
-    if not kept:
+        rows, is_confirmed = database.fetch_confirmed((statements.KEEP, _saved(attempt, answer)))
+    if not rows[0]:
         raise RequestInProgress
+    if not is_confirmed:
+        raise OutcomeUnknown
+
+
+def confirm() -> None:
+    """Wait, where commits wait for a synchronous standby, until one has all that can be seen.
+
+    A commit whose wait has been ended from outside, as by a crash, can be seen, and is lost with
+    the primary. A retry must not be told of it before a standby has it.
+
+    Raises:
+        OutcomeUnknown: The wait was ended from outside.
+    """
+    try:
+        _rows, is_confirmed = database.fetch_confirmed((statements.CONFIRM, ()))
+    except (OperationalError, InterfaceError) as error:
+        raise OutcomeUnknown from error
+    if not is_confirmed:
+        raise OutcomeUnknown
+
+
+def find(scope: str, key: str, *, names_tenant: bool) -> IdempotencyKey | None:
+    """Return a caller's key for them to look at, or None if it is not there.
+
+    Raises:
+        OutcomeUnknown: It is completed, and no synchronous standby has confirmed it.
+        ImproperlyConfigured: Callers of several schemas share the table, and the scope names none.
+        StoreUnavailable: The database cannot be reached.
+    """
+    with database.reachable():
+        found = IdempotencyKey.objects.find(scope, key)
+    if found and not (names_tenant or found.is_own):
+        raise _unnamed_tenant()
+    if found and found.status == IdempotencyKey.Status.COMPLETED:
+        confirm()
+    return found
 
 
 def fail(attempt: Attempt, error: str) -> None:
@@ -236,17 +305,6 @@ def fail(attempt: Attempt, error: str) -> None:
         database.fetch(statements.FAIL, (attempt.number, error[:255], *attempt.fence))
     except (DatabaseError, InterfaceError):
         logger.warning("Could not record how an attempt ended: %s", error, exc_info=True)
-
-
-def was_committed(attempt: Attempt) -> bool:
-    """Tell whether an attempt whose answer was saved was committed; False where nobody knows."""
-    row = IdempotencyKey.objects.using(database.alias()).filter(
-        pk=attempt.id, attempts=attempt.number
-    )
-    try:
-        return row.filter(status=IdempotencyKey.Status.COMPLETED).exists()
-    except (DatabaseError, InterfaceError):
-        return False
 
 
 def _refuse_open_transaction() -> None:
@@ -279,10 +337,23 @@ def _end_inner_blocks(attempt: Attempt) -> None:
         roll_back()
 
 
-def _read(claim: Claim) -> _Standing | None:
+def _read(claim: Claim, waited: timedelta) -> _Standing | None:
     with database.reachable():
-        row = database.fetch(statements.READ, (claim.id,))
-    return _Standing(*row) if row else None
+        row = database.fetch(statements.READ, (waited, claim.id))
+    standing = _Standing(*row) if row else None
+    if standing and not (claim.names_tenant or standing.is_own):
+        raise _unnamed_tenant()
+    return standing
+
+
+def _unnamed_tenant() -> ImproperlyConfigured:
+    """Return the error for callers of several schemas that share the table under one scope."""
+    return ImproperlyConfigured(
+        "Idempotency keys are kept in another schema than the one that this request works in, so "
+        "callers of several tenants may share them, and a key's scope does not name the tenant: "
+        "one tenant's response could be replayed to another. Set IDEMPOTENCY['TENANT'], or create "
+        "the table in each tenant's schema."
+    )
 
 
 def _claiming(claim: Claim, standing: _Standing | None) -> tuple[list[database.Statement], bool]:
@@ -297,12 +368,23 @@ def _claiming(claim: Claim, standing: _Standing | None) -> tuple[list[database.S
         sql = statements.TAKE_OVER_WITHIN if claim.room else statements.TAKE_OVER
         found.append((sql, values + claim.room))
     if not standing or standing.is_expired:  # a purge may be deleting it
-        values = (claim.ttl, claim.scope, claim.key, claim.operation, claim.fingerprints[0])
+        values = (claim.ttl, claim.names_tenant, claim.scope, claim.key, claim.operation)
         sql = statements.CLAIM_WITHIN if claim.room else statements.CLAIM
-        found.append((sql, (claim.id, *values, *claim.room)))
+        found.append((sql, (claim.id, *values, claim.fingerprints[0], *claim.room)))
     if found and get_connection(database.alias()).in_atomic_block:
-        return [], any(database.fetch_each(*found))
+        with _refusing__unnamed_tenant():
+            return [], any(database.fetch_each(*found))
     return found, False
+
+
+@contextmanager
+def _refusing__unnamed_tenant() -> Iterator[None]:
+    try:
+        yield
+    except DataError as error:
+        if database.sqlstate(error) != _DIVISION_BY_ZERO:
+            raise
+        raise _unnamed_tenant() from error
 
 
 def _lock(
@@ -316,7 +398,7 @@ def _lock(
     """
     commit = [(statements.COMMIT_CLAIM, ())] if claiming else []
     try:
-        with database.reachable():
+        with database.reachable(), _refusing__unnamed_tenant():
             rows = database.begin(*claiming, *commit, (statements.LOCK, (claim.id,)))
     except RequestInProgress:
         return True, None
@@ -331,7 +413,7 @@ def _lock(
     depth = len(get_connection(database.alias()).savepoint_ids)
     return False, Attempt(
         claim.id, claim.scope, claim.key, number, row.created_at, row.attempts, row.transaction,
-        depth,
+        depth, claim.ttl,
     )  # fmt: skip
 
 
@@ -358,11 +440,24 @@ def _wait_for_holder(claim: Claim, seconds: float) -> bool:
     return True
 
 
-def _answer(standing: _Standing) -> Answer:
+def _answer(claim: Claim, standing: _Standing) -> Answer | None:
+    """Return the answer that a key stands for, or None where it has none."""
+    if standing.is_expired:
+        return None
+    if standing.fingerprint not in claim.fingerprints:
+        raise KeyReused
+    if standing.status != IdempotencyKey.Status.COMPLETED:
+        return None
+    if standing.is_awaited:
+        confirm()
     headers = answers.load(standing.headers or "[]")
     return Answer(standing.status_code or 0, headers, standing.body, standing.trace)
 
 
 def _saved(attempt: Attempt, answer: Answer) -> tuple[Any, ...]:
     headers = answers.dump(answer.headers)
-    return attempt.number, answer.status_code, headers, answer.body, answer.trace, *attempt.fence
+    useful = min(attempt.ttl, _USEFUL)
+    return (
+        attempt.number, useful * _NEARLY, useful, answer.status_code, headers, answer.body,
+        answer.trace, *attempt.fence,
+    )  # fmt: skip

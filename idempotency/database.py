@@ -6,6 +6,7 @@ from typing import Any
 
 from django.db import InterfaceError, InternalError, OperationalError, connections, router
 from psycopg import ClientCursor
+from psycopg.errors import Diagnostic
 
 from .exceptions import RequestInProgress, StoreUnavailable
 from .models import IdempotencyKey
@@ -15,7 +16,9 @@ Statement = tuple[str, tuple[Any, ...]]
 
 _CONFLICT = {"40001", "40P01"}
 _READ_ONLY = "25006"
-"""SQLSTATEs: serialization failure and deadlock; what a server says that is a standby now."""
+_CONNECTION_LOST = ("08", "57P")
+"""SQLSTATEs: serialization failure and deadlock; what a server says that is a standby now; and the
+classes of what a pooler says of a server that is gone, and of what ends a session."""
 
 
 def alias() -> str:
@@ -84,6 +87,31 @@ def fetch_each(*statements: Statement) -> list[tuple[Any, ...] | None]:
     return rows
 
 
+def fetch_confirmed(*statements: Statement) -> tuple[list[tuple[Any, ...] | None], bool]:
+    """`fetch_each` of statements that commit, and whether that commit is as durable as was asked.
+
+    It is not where the wait for a synchronous standby was ended from outside, as by
+    ``pg_cancel_backend()``: the COMMIT has succeeded then, is visible to all, and is lost with the
+    primary. All that PostgreSQL says of it is a notice.
+    """
+    connection = connections[alias()]
+    connection.close_if_health_check_failed()
+    connection.ensure_connection()
+    session, is_confirmed = connection.connection, True
+
+    def notice(diagnostic: Diagnostic) -> None:
+        nonlocal is_confirmed
+        # Neither the SQLSTATE, which triggers raise, too, nor the text, which is translated.
+        is_confirmed &= diagnostic.source_function != "SyncRepWaitForLSN"
+
+    session.add_notice_handler(notice)
+    try:
+        rows = fetch_each(*statements)
+    finally:
+        session.remove_notice_handler(notice)
+    return rows, is_confirmed
+
+
 def _first(cursor: Any) -> tuple[Any, ...] | None:
     # Where there is a count, there are rows: all our statements give back what they do.
     row: tuple[Any, ...] | None = cursor.fetchone() if cursor.rowcount > 0 else None
@@ -98,3 +126,14 @@ def sqlstate(error: BaseException) -> str | None:
 def is_conflict(error: BaseException) -> bool:
     """Tell whether PostgreSQL gave up one transaction for another: deadlock, or serialization."""
     return sqlstate(error) in _CONFLICT
+
+
+def is_rolled_back(error: BaseException) -> bool:
+    """Whether an error of a COMMIT proves that nothing was committed.
+
+    PostgreSQL answers a COMMIT that fails with an error, and goes on. Where the connection ends
+    instead, whichever of PostgreSQL, a pooler or the network has ended it, nothing is known.
+    """
+    diagnostic = getattr(error.__cause__, "diag", None)
+    severity = getattr(diagnostic, "severity_nonlocalized", None)
+    return severity == "ERROR" and not (sqlstate(error) or "").startswith(_CONNECTION_LOST)

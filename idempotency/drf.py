@@ -32,7 +32,8 @@ from rest_framework.views import APIView
 from . import database, http
 from .async_views import enclosed
 from .browsable import KeyFieldRenderer
-from .flow import Responder, answer, came_after_commit, is_atomic_request
+from .exceptions import AfterCommitError
+from .flow import Responder, answer, is_atomic_request
 from .options import Options
 from .views import key_status
 
@@ -251,7 +252,7 @@ def _ask_once(view: Any) -> None:
 
     def handle_exception(error: Exception) -> Any:
         nonlocal passed
-        if error is passed or came_after_commit(error):
+        if error is passed or isinstance(error, AfterCommitError):
             raise error
         try:
             return ask(error)

@@ -83,6 +83,33 @@ class InvalidKey(IdempotencyError):
     needs_new_form = True
 
 
+class IncompleteBody(IdempotencyError):
+    """The body of this request is shorter than its Content-Length: its end has not arrived.
+
+    Nothing was processed. Send the whole request again, with the same key.
+    """
+
+    status = 400
+    slug = "incomplete-body"
+    title = "The body is incomplete"
+    heading = _("What you sent has not arrived completely")
+    advice = _SEND_AGAIN
+
+
+class LengthRequired(IdempotencyError):
+    """The body of this request was sent in chunks, and this server cannot tell where it ends.
+
+    Nothing was processed. Send it again with a Content-Length, with the same key.
+    """
+
+    status = 411
+    slug = "length-required"
+    title = "Content-Length is required"
+    heading = _("This form cannot be sent")
+    advice = _SEND_ANEW
+    needs_new_form = True
+
+
 class UnscopedCaller(IdempotencyError):
     """This operation keeps idempotency keys per caller, and the caller is anonymous.
 
@@ -205,6 +232,24 @@ class StoreUnavailable(IdempotencyError):
     outcome = Outcome.UNAVAILABLE
 
 
+class OutcomeUnknown(IdempotencyError):
+    """The request may have been processed, but the database has not confirmed it.
+
+    Send the same request again, with the same key: it will not be processed twice.
+    """
+
+    status = 503
+    slug = "outcome-unknown"
+    title = "The outcome is not confirmed"
+    heading = _LATER
+    advice = _(
+        "What you sent may have been processed. Reload this page in a moment to see the outcome. "
+        "Should your browser ask whether to send the form again, agree: it will not be done twice."
+    )
+    retry_after = 1
+    outcome = Outcome.OUTCOME_UNKNOWN
+
+
 class TransactionConflict(IdempotencyError):
     """The request collided with another one in the database and was rolled back completely.
 
@@ -218,3 +263,12 @@ class TransactionConflict(IdempotencyError):
     advice = _SEND_AGAIN
     retry_after = 1
     outcome = Outcome.TRANSACTION_CONFLICT
+
+
+class AfterCommitError(RuntimeError):
+    """A hook of ``transaction.on_commit()`` failed when the view's work had been committed.
+
+    Its cause is the hook's own exception. That one is not raised further, because Django or the
+    project might turn it into a 4xx response, which would say that nothing was done. The client
+    gets a 500 response, and a retry the stored one.
+    """

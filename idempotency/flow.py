@@ -14,12 +14,16 @@ from django.db.transaction import TransactionManagementError
 from django.http import Http404, HttpRequest
 from django.http.response import HttpResponseBase
 
-from . import answers, claims, database, http, problems
-from .exceptions import IdempotencyError, RequestInProgress, TransactionConflict
+from . import answers, bodies, claims, database, http, problems
+from .exceptions import (
+    AfterCommitError,
+    IdempotencyError,
+    OutcomeUnknown,
+    RequestInProgress,
+    TransactionConflict,
+)
 from .options import Options
 from .signals import Outcome, Report, reporting
-
-_AFTER_COMMIT = "idempotency_after_commit"
 
 Responder = Callable[[HttpRequest], HttpResponseBase]
 """A view whose other arguments are filled in already."""
@@ -44,14 +48,6 @@ def answer(request: HttpRequest, view: Responder, options: Options) -> HttpRespo
     return response
 
 
-def came_after_commit(error: Exception) -> bool:
-    """Tell whether an error of `answer` is of a hook that ran when all had been committed.
-
-    A door must not answer for it as for an error of the view: that would say that nothing was done.
-    """
-    return _AFTER_COMMIT in error.__dict__
-
-
 def is_atomic_request() -> bool:
     """Tell whether ``ATOMIC_REQUESTS`` holds for the database of the keys."""
     return bool(connections[database.alias()].settings_dict["ATOMIC_REQUESTS"])
@@ -74,8 +70,6 @@ def _replay_or_run(
                 return options.applied(request, answers.replay(found))
             run = _Run(request, options, found, report)
             run.call(view)
-    except IdempotencyError:
-        raise
     except Exception as error:
         if run is None:
             with database.reachable():  # Django, too, may find that it is not
@@ -96,6 +90,10 @@ class _Run:
     kept: answers.Answer | None = None
     """What is kept of the response."""
     is_committed: bool = False
+    is_confirmed: bool = True
+    """Whether the commit is as durable as was asked."""
+    is_unknown: bool = False
+    """Whether the connection was lost during the commit."""
     error_name: str = ""
     """Why nothing was committed."""
 
@@ -112,30 +110,51 @@ class _Run:
         if claims.is_rolled_back():
             _refuse_success(response)
         elif self.kept:
-            self.is_committed = True  # or else an exception comes
-            claims.complete(self.attempt, self.kept)
+            self._commit(self.kept)
         else:
             claims.roll_back()
+
+    def _commit(self, kept: answers.Answer) -> None:
+        try:
+            self.is_confirmed = claims.complete(self.attempt, kept)
+        except OutcomeUnknown:
+            self.is_unknown = True  # Django may go on to raise another error for the connection
+            raise
+        self.is_committed = True
 
     def recover(self, error: Exception) -> None:
         """Take the answer for an exception out of the attempt.
 
         Raises:
+            AfterCommitError: The view's work has been committed.
             Exception: The same, where there is none.
         """
-        if self.is_committed and claims.was_committed(self.attempt):
+        if self.is_committed:
             self.report.outcome = Outcome.EXECUTED
-            error.__dict__[_AFTER_COMMIT] = True
-            raise error  # of a hook: the client sees it, and then the answer
-        self.is_committed = False
+            raise AfterCommitError(
+                "The view's work and its response are committed, and a hook of "
+                f"transaction.on_commit() has failed: {type(error).__qualname__}"
+            ) from error
         self.error_name = type(error).__qualname__
+        if self.is_unknown or isinstance(error, IdempotencyError):
+            _roll_back_others()
+            claims.fail(self.attempt, self.error_name)
+            if self.is_unknown:
+                raise OutcomeUnknown from error
+            raise error
         response = _handled(self.request, error, self.attempt, self.options)
         if response is None:
             raise error
         self._take(_rendered(response))
 
     def settle(self) -> HttpResponseBase:
-        """Keep the answer of an attempt that was rolled back, or record why there is none."""
+        """Keep the answer of an attempt that was rolled back, or record why there is none.
+
+        Raises:
+            OutcomeUnknown: No synchronous standby has confirmed what was committed.
+        """
+        if not self.is_confirmed:
+            raise OutcomeUnknown
         if not self.is_committed:
             # Nothing of the view's work is left.
             _roll_back_others()
@@ -148,8 +167,11 @@ class _Run:
 
     def _take(self, response: HttpResponseBase) -> None:
         self.response = response
-        is_kept = self.options.keep(response)
-        self.kept = answers.capture(self.request, response) if is_kept else None
+        if self.options.keep(response):
+            bodies.refuse_incomplete(self.request, to_the_end=True)
+            self.kept = answers.capture(self.request, response)
+        else:
+            self.kept = None
 
 
 def _roll_back_others() -> None:

@@ -98,6 +98,15 @@ def scope(
     if tenant:
         owner = _asked(tenant, request)
         name = f"tenant:{quote(owner, safe='')}/{name}" if owner and name else None
+    return checked_scope(name)
+
+
+def checked_scope(name: str | None) -> str:
+    """Return a scope as it is stored.
+
+    Raises:
+        UnscopedCaller: There is none, or it is longer than 255 characters or not printable.
+    """
     if not name or len(name) > _MAX_LENGTH or not name.isprintable():
         raise UnscopedCaller
     return name

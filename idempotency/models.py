@@ -11,7 +11,7 @@ from django.db.models.functions import Now
 from django.db.transaction import atomic
 from django.utils.translation import gettext_lazy as _
 
-from . import digests, purges
+from . import digests, purges, statements
 from .records import OutcomeCount, Purge
 
 __all__ = ["IdempotencyKey", "IdempotencyKeyQuerySet", "OutcomeCount", "Purge"]
@@ -23,6 +23,10 @@ _IS_RUNNING = RawSQL(
     output_field=models.BooleanField(),
 )
 """Whether the transaction that locked the row last is going on. The locks are read once a query."""
+
+_IS_OWN = RawSQL(  # noqa: S611  # a constant
+    statements.IS_OWN, (), output_field=models.BooleanField()
+)
 
 
 class IdempotencyKeyQuerySet(models.QuerySet["IdempotencyKey"]):
@@ -89,8 +93,12 @@ class IdempotencyKeyQuerySet(models.QuerySet["IdempotencyKey"]):
         return free
 
     def find(self, scope: str, key: str) -> "IdempotencyKey | None":
-        """Give the key, with ``is_running``, from the database that writes; None if not there."""
+        """Return the key, from the database that writes, or None if it is not there.
+
+        It has ``is_running``; and ``is_own``, whether the table is that of the current schema.
+        """
         row = self.primary().filter(pk=digests.digest(scope, key), expires_at__gt=Now())
+        row = row.annotate(is_own=_IS_OWN)  # type: ignore[no-redef]
         return row.with_running().defer("headers", "body").first()
 
     def purge(
@@ -233,6 +241,9 @@ class IdempotencyKey(models.Model):
 
     is_running: bool
     """Annotated by `IdempotencyKeyQuerySet.with_running`."""
+
+    is_own: bool
+    """Annotated by `IdempotencyKeyQuerySet.find`."""
 
     state: str
     """Annotated by `IdempotencyKeyQuerySet.with_state`."""

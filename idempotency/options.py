@@ -9,7 +9,7 @@ from asgiref.sync import iscoroutinefunction
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 
-from . import claims, conf, forms, http
+from . import bodies, claims, conf, forms, http, tenants
 from .exceptions import MissingKey
 from .fingerprints import BodyForm, canonical_body, fingerprints
 
@@ -63,7 +63,10 @@ class Options:
         """Tell whether a request is the door's business: others run as if undecorated."""
         if not self.may_cover(request):
             return False
-        return self.required or http.has_key(request, form=self.form)
+        # A form that was cut may have lost its key. It is refused, as it is not what was sent.
+        return (
+            self.required or http.has_key(request, form=self.form) or bodies.is_incomplete(request)
+        )
 
     def canonical_body(self, request: HttpRequest) -> bytes:
         """Give what stands for the body where the view has no ``fingerprint`` of its own."""
@@ -106,17 +109,22 @@ class Options:
 
         Raises:
             MissingKey, InvalidKey, UnscopedCaller: It cannot be treated idempotently.
+            IncompleteBody, LengthRequired: It has not arrived as it was sent.
         """
         key = http.idempotency_key(request, form=self.form)
-        if key is None and self.form:
-            raise MissingKey(f"A form sends it in the field {forms.KEY_FIELD}.")
         if key is None:
-            raise MissingKey
+            bodies.refuse_incomplete(request)
+            in_form = f"A form sends it in the field {forms.KEY_FIELD}."
+            raise MissingKey(*[in_form] * self.form)
+        scope = tenants.scope(request, self.scope, self.tenant)
+        prints = fingerprints(request, self.fingerprint or self.canonical_body)
+        bodies.refuse_incomplete(request)
         return claims.Claim(
-            scope=http.scope(request, self.scope, self.tenant or conf.tenant()),
+            scope=scope.name,
             key=key,
-            fingerprints=fingerprints(request, self.fingerprint or self.canonical_body),
+            fingerprints=prints,
             operation=operation,
             ttl=self.life(),
             most=conf.settings.MAX_KEYS_PER_SCOPE,
+            names_tenant=scope.names_tenant,
         )

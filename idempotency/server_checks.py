@@ -13,13 +13,22 @@ from django.db import connections, router
 from django.db.models import Model
 from django.db.models.functions import Now
 
-from . import conf, database
+from . import conf, database, tenants
+from .checks import keys_are_shared
 from .models import IdempotencyKey, Purge
 from .purges import OVERDUE, TASK
 
 _SESSION = """
     SELECT name, setting, format('%%I IN DATABASE %%I', current_user, current_database())
       FROM pg_settings WHERE name = ANY(%s)
+"""
+_SCHEMAS = """
+    SELECT nspname, bool_or(relname = 'idempotency_key')
+      FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
+     WHERE relname IN (%s, 'django_migrations', 'idempotency_key')
+       AND relkind IN ('r', 'p') AND nspname !~ '^pg_'
+     GROUP BY nspname
+    HAVING count(*) FILTER (WHERE relname <> 'idempotency_key') = 2
 """
 _READ_ONLY = "transaction_read_only"
 _IDLE = "idle_in_transaction_session_timeout"
@@ -78,6 +87,25 @@ def _unbounded_statement(role: str) -> CheckMessage:
         "See docs/production.md.",
         id="idempotency.W007",
     )
+
+
+def check_schemas(*, databases: Collection[str] | None, **_kwargs: Any) -> list[CheckMessage]:
+    """``idempotency.E009``: schemas that have users of their own share a table of keys.
+
+    It is seen in the catalogue, whatever sets the search path. Only schemas that Django migrates
+    count: a copy of a table is no tenant.
+    """
+    alias, users = database.alias(), tenants.user_model()
+    if users is None or conf.tenant() or not _is_migrated(alias, databases or (), IdempotencyKey):
+        return []
+    with connections[alias].cursor() as cursor:
+        cursor.execute(_SCHEMAS, [users._meta.db_table])  # noqa: SLF001  # documented by Django
+        rows = cursor.fetchall()
+    with_keys = [schema for schema, has_keys in rows if has_keys]
+    without = sorted(schema for schema, has_keys in rows if not has_keys)
+    if not tenants.is_split([*with_keys, *without], with_keys):
+        return []
+    return [keys_are_shared(f"The schemas {', '.join(without[:3])} have users, and no own keys")]
 
 
 def check_purge(databases: Collection[str] | None = None, **_kwargs: Any) -> list[CheckMessage]:

@@ -40,6 +40,8 @@ class Outcome(TextChoices):
     """429: the caller has as many keys as one may have."""
     UNAVAILABLE = "unavailable", _("unavailable")
     """503: the database of the keys could not be reached."""
+    OUTCOME_UNKNOWN = "outcome_unknown", _("outcome unknown")
+    """503: it ran or was replayed, and PostgreSQL did not confirm the commit."""
     TRANSACTION_CONFLICT = "transaction_conflict", _("transaction conflict")
     """503: it ran, and PostgreSQL gave it up for another; all was rolled back."""
 

@@ -10,11 +10,27 @@ the end, and do what the ORM has no words for.
 # disk carries the claim with it; and a claim that a crash loses is a request never seen.
 _WITHOUT_FSYNC = "(SELECT set_config('synchronous_commit', 'off', true)) AS without_fsync"
 
-# What almost every retry needs, and nothing else: it writes nothing, and locks nothing.
-READ = """
-    SELECT expires_at <= statement_timestamp(), fingerprint, status, status_code, headers, body,
-           trace
+# Whether the table lies in the first schema that unqualified names are looked up in. Where it does
+# not, other schemas may come first for other requests, and their callers share it.
+IS_OWN = "to_regclass(quote_ident(current_schema()) || '.idempotency_key') IS NOT NULL"
+
+# A replay must not acknowledge what a COMMIT has not acknowledged yet. A standby cannot be asked
+# for that, and has on its disk what it shows.
+_IS_AWAITED = "current_setting('synchronous_standby_names') <> '' AND NOT pg_is_in_recovery()"
+
+# What almost every retry needs, and nothing else: it writes nothing, and locks nothing. The first
+# value is the time since the request arrived: what was completed in it, it has met.
+READ = f"""
+    SELECT expires_at <= statement_timestamp()
+           AND NOT coalesce(completed_at > statement_timestamp() - %s::interval, false),
+           fingerprint, status, status_code, headers, body, trace, {IS_OWN}, {_IS_AWAITED}
       FROM idempotency_key WHERE id = %s::uuid
+"""
+
+# A transaction that writes WAL, and nothing else. Its COMMIT waits for the standbys as any other,
+# and they confirm what lies before it in the WAL first: all that this session could see.
+CONFIRM = f"""
+    SELECT CASE WHEN {_IS_AWAITED} THEN pg_logical_emit_message(true, 'idempotency', '') END
 """
 
 # As many keys of a scope live as it may have. None is counted beyond that, but expired ones are
@@ -30,14 +46,15 @@ _CLAIM = f"""
         id, created_at, expires_at, attempts, status, scope, key, operation, fingerprint,
         last_error
     )
-    SELECT %s::uuid, statement_timestamp(), statement_timestamp() + %s::interval, 1,
-           'in_progress', %s, %s, %s, %s::bytea, ''
+    SELECT %s::uuid, statement_timestamp(), statement_timestamp() + %s::interval,
+           1 / (%s OR {IS_OWN})::int, 'in_progress', %s, %s, %s, %s::bytea, ''
       FROM {_WITHOUT_FSYNC}{{}}
     ON CONFLICT (id) DO NOTHING
     RETURNING 1
 """
 
-# Where the row is there already, its claim is somebody else's. Gives a row if it inserts one.
+# Where the row is there already, its claim is somebody else's. Gives a row if it inserts one. The
+# division fails where callers of several schemas share the table, and the scope names none.
 CLAIM = _CLAIM.format("")
 
 # The same where the scope has room for one more.
@@ -101,9 +118,14 @@ _MINE = (
 _MINE_AND_FREE = f"""
     id = (SELECT id FROM idempotency_key WHERE {_MINE} FOR NO KEY UPDATE SKIP LOCKED)
 """
+
+# A response that came late is kept for long enough to be of use. Otherwise the expiry stays as it
+# is, so that its index is not written.
 _SAVE = """
     UPDATE idempotency_key
-       SET attempts = %s, status = 'completed', completed_at = clock_timestamp(),
+       SET attempts = %s, status = 'completed', completed_at = statement_timestamp(),
+           expires_at = CASE WHEN expires_at > statement_timestamp() + %s::interval
+                             THEN expires_at ELSE statement_timestamp() + %s::interval END,
            status_code = %s, headers = %s::jsonb, body = %s::bytea, trace = %s::bytea
      WHERE {} RETURNING 1
 """

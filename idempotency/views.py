@@ -8,9 +8,8 @@ from django.template import TemplateDoesNotExist
 from django.utils.cache import add_never_cache_headers
 from django.views.decorators.http import require_safe
 
-from . import conf, http, problems
+from . import claims, conf, problems, tenants
 from .exceptions import IdempotencyError, UnknownKey
-from .models import IdempotencyKey
 
 
 @require_safe
@@ -24,7 +23,8 @@ def key_status(request: HttpRequest, key: str, scope: conf.Resolver | None = Non
         scope: Resolver of who is calling, for keys of views that have one of their own.
     """
     try:
-        found = IdempotencyKey.objects.find(http.scope(request, scope, conf.tenant()), key)
+        caller = tenants.scope(request, scope)
+        found = claims.find(caller.name, key, names_tenant=caller.names_tenant)
         if found is None:
             raise UnknownKey
     except IdempotencyError as error:

@@ -96,26 +96,13 @@ def test_keys_that_expire_during_a_wait_are_an_error(settings: Any) -> None:
     assert said() == {}
 
 
-def test_a_retry_that_outwaits_its_key_runs_the_view_again(make_function_door: MakeDoor) -> None:
-    """This is what the error is about."""
-    calls: list[int] = []
-    may_end = threading.Event()
+def test_keys_that_expire_before_a_client_comes_back_are_an_error(settings: Any) -> None:
+    """It is told to come back after a second, and its way takes time."""
+    settings.IDEMPOTENCY = {"TTL": timedelta(seconds=5), "MAX_WAIT": 0}
+    assert "IDEMPOTENCY['TTL']" in said()["idempotency.E004"].msg
 
-    def work(request: HttpRequest) -> HttpResponse:
-        calls.append(1)
-        may_end.wait(DEADLINE)
-        return HttpResponse(status=201)
-
-    door = make_function_door(work, ttl=timedelta(milliseconds=1), wait=5)
-    with threads() as start:
-        first = start(door)
-        eventually(lambda: calls)
-        retry = start(door)
-        eventually(waiting_for_a_lock)
-        may_end.set()
-
-        assert first.result().status_code == retry.result().status_code == 201
-    assert len(calls) == 2
+    settings.IDEMPOTENCY = {"TTL": timedelta(seconds=6), "MAX_WAIT": 0}
+    assert said() == {}
 
 
 # Databases

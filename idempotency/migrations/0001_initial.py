@@ -20,7 +20,7 @@ class Migration(migrations.Migration):
                 ('pk', models.CompositePrimaryKey('hour', 'outcome', blank=True, editable=False, primary_key=True, serialize=False)),
                 ('hour', models.DateTimeField(verbose_name='hour')),
                 ('count', models.PositiveBigIntegerField(verbose_name='count')),
-                ('outcome', models.CharField(choices=[('executed', 'executed'), ('replayed', 'replayed'), ('failed', 'failed'), ('in_progress', 'in progress'), ('key_reused', 'key reused'), ('response_not_kept', 'response not kept'), ('refused', 'refused'), ('too_many_keys', 'too many keys'), ('unavailable', 'unavailable'), ('transaction_conflict', 'transaction conflict')], max_length=20, verbose_name='outcome')),
+                ('outcome', models.CharField(choices=[('executed', 'executed'), ('replayed', 'replayed'), ('failed', 'failed'), ('in_progress', 'in progress'), ('key_reused', 'key reused'), ('response_not_kept', 'response not kept'), ('refused', 'refused'), ('too_many_keys', 'too many keys'), ('unavailable', 'unavailable'), ('outcome_unknown', 'outcome unknown'), ('transaction_conflict', 'transaction conflict')], max_length=20, verbose_name='outcome')),
             ],
             options={
                 'verbose_name': 'outcome count',

@@ -1,0 +1,109 @@
+"""Tenants: which callers share a table of keys, and what keeps them apart in it.
+
+Users of two schemas, or of two databases, may have the same primary key. Where their keys lie in
+one table, the scope has to name the schema or the database, too.
+"""
+
+from collections.abc import Collection, Iterator
+from typing import Any, NamedTuple
+from urllib.parse import quote
+
+from django.apps import AppConfig, apps
+from django.db import connections, router
+from django.db.models import Model
+from django.http import HttpRequest
+
+from . import conf, database, http
+from .models import IdempotencyKey
+
+
+class Scope(NamedTuple):
+    """Whose key it is."""
+
+    name: str
+    names_tenant: bool
+    """Whether a tenant or a schema is part of the name."""
+
+
+def scope(
+    request: HttpRequest, caller: conf.Resolver | None = None, tenant: conf.Resolver | None = None
+) -> Scope:
+    """Return whose key it is, as `http.scope` does, set apart from callers of other tenants.
+
+    A schema is taken from the connection, whose attribute ``schema_name`` packages for tenants
+    set (django-tenants, django-tenant-schemas). It is named even where a tenant is named already,
+    which may be one of several that each schema has.
+
+    Raises:
+        UnscopedCaller: Nothing tells who is calling, or for which tenant.
+    """
+    tenant = tenant or conf.tenant()
+    name = http.scope(request, caller, tenant)
+    home, users = database.alias(), _alias_of_users()
+    schemas = [*_schemas(home, users)]
+    parts = [f"database:{quote(users, safe='')}"] if users != home else []
+    parts += [f"schema:{quote(schema, safe='')}" for schema in schemas]
+    return Scope(http.checked_scope("/".join([*parts, name])), bool(tenant or schemas))
+
+
+def user_model() -> type[Model] | None:
+    """Return the project's model of users, None where it is not installed."""
+    try:
+        return apps.get_model(conf.of_project("AUTH_USER_MODEL", "auth.User"))
+    except (LookupError, ValueError):
+        return None
+
+
+def _alias_of_users() -> str:
+    # Never the one that the user was read from: of several replicas each would be another caller.
+    model = user_model()
+    return router.db_for_write(model) if model else database.alias()
+
+
+def _schemas(*aliases: str) -> Iterator[str]:
+    for alias in dict.fromkeys(aliases):
+        connection: Any = connections[alias]
+        if schema := getattr(connection, "schema_name", None):
+            yield str(schema)
+
+
+def is_split(users: Collection[object], keys: Collection[object]) -> bool:
+    """Whether users live in several places, of which some have no table of keys of their own."""
+    return len(users) > 1 and not {*users} <= {*keys}
+
+
+def databases_of(model: type[Model]) -> set[str]:
+    """Return the aliases that a model is migrated to; none where the router cannot tell yet."""
+    try:
+        return {it for it in connections if router.allow_migrate_model(it, model)}
+    except Exception:  # this router decides by the request, and there is none
+        return set()
+
+
+def kinds_of_schemas(model: type[Model]) -> set[str]:
+    """Return the kinds of schemas that have a model, by the settings of the packages for tenants.
+
+    They are those of django-tenants, one kind of tenant or several, and of django-pgschemas.
+    """
+    lists = {
+        "public": conf.of_project("SHARED_APPS", ()),
+        "tenant": conf.of_project("TENANT_APPS", ()),
+    }
+    for setting in ("TENANT_TYPES", "TENANTS"):
+        schemas = conf.of_project(setting, {})
+        lists |= {kind: it.get("APPS", ()) for kind, it in schemas.items()}
+    config: AppConfig = model._meta.app_config  # noqa: SLF001  # documented by Django
+    names = {config.name, f"{config.__module__}.{type(config).__qualname__}"}
+    return {kind for kind, names_of in lists.items() if names & {*names_of}}
+
+
+def are_keys_shared() -> bool:
+    """Whether callers of several schemas or databases share keys, by all that settings tell."""
+    users = user_model()
+    if users is None:
+        return False
+    if is_split(databases_of(users), databases_of(IdempotencyKey)):
+        return True
+    schemas = kinds_of_schemas(users)
+    # One kind of schema for tenants is as many schemas as there are tenants.
+    return bool(schemas - {"public"} - kinds_of_schemas(IdempotencyKey))
