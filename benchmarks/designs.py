@@ -25,6 +25,8 @@ class Design:
     """Storage parameters, as in ``fillfactor=80``."""
     changes: str = ""
     """What follows ``ALTER TABLE``, if anything is to be changed."""
+    key: str = "id"
+    """The columns of the primary key."""
     is_logged: bool = True
     """Whether changes are written to the WAL: without, it is filled in half the time."""
 
@@ -40,7 +42,7 @@ class Design:
         self.use()
         if self.changes:
             database.execute(f"ALTER TABLE idempotency_key {self.changes}")
-        database.execute("ALTER TABLE idempotency_key ADD PRIMARY KEY (id)")
+        database.execute(f"ALTER TABLE idempotency_key ADD PRIMARY KEY ({self.key})")
         for name, definition in self.indexes.items():
             database.execute(f"CREATE INDEX {name} ON idempotency_key USING {definition}")
 

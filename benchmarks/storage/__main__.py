@@ -4,11 +4,11 @@ import argparse
 
 from benchmarks import database, rows, tables, traffic
 
-from . import ageing, answers, cost, indexes, updates, vacuum
+from . import ageing, answers, cost, indexes, tenant, updates, vacuum
 
 PARTS = {
     module.__name__.rpartition(".")[2]: module
-    for module in (indexes, ageing, cost, updates, vacuum, answers)
+    for module in (indexes, ageing, cost, updates, vacuum, answers, tenant)
 }
 
 

@@ -5,6 +5,7 @@ is where an index in random order costs most; and when all pages have been logge
 """
 
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from statistics import median
 from typing import Final
@@ -54,9 +55,9 @@ def compare(rows: Rows, requests: int) -> None:
     # The fsync takes longer than all else, differs from commit to commit, and is always the same.
     database.execute("SET synchronous_commit = off")
     database.execute("CHECKPOINT")
-    cold = {name: _cold(caller, design, min(requests, _COLD)) for name, design in DESIGNS.items()}
+    cold = {name: cold_wal(design, caller.request, requests) for name, design in DESIGNS.items()}
     times = _in_turns(caller, requests)
-    warm = {name: _warm(caller, design, requests) for name, design in DESIGNS.items()}
+    warm = {name: warm_wal(design, caller.request, requests) for name, design in DESIGNS.items()}
     database.execute("RESET synchronous_commit")
     for design in DESIGNS.values():
         design.drop()
@@ -84,23 +85,26 @@ def _in_turns(caller: traffic.Caller, requests: int) -> dict[str, list[float]]:
     return times
 
 
-def _cold(caller: traffic.Caller, design: Design, requests: int) -> tuple[float, float]:
+def cold_wal(design: Design, request: Callable[[], object], requests: int) -> tuple[float, float]:
+    """Return bytes and full pages of WAL per request, for a few of them after a checkpoint."""
+    few = min(requests, _COLD)
     design.use()
     before = _wal()
-    for _ in range(requests):
-        caller.request()
+    for _ in range(few):
+        request()
     size, pages = (now - then for now, then in zip(_wal(), before, strict=True))
-    return size / requests, pages / requests
+    return size / few, pages / few
 
 
-def _warm(caller: traffic.Caller, design: Design, requests: int) -> float:
+def warm_wal(design: Design, request: Callable[[], object], requests: int) -> float:
+    """Return bytes of WAL per request once all pages have been logged; empties the table."""
     design.use()
     database.execute("TRUNCATE idempotency_key")
     for _ in range(requests // 2):
-        caller.request()
+        request()
     before = _wal()
     for _ in range(requests):
-        caller.request()
+        request()
     return (_wal()[0] - before[0]) / requests
 
 
