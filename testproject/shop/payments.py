@@ -26,6 +26,10 @@ CARDS = {
 }
 """Card tokens in the manner of payment sandboxes: the token decides what happens."""
 
+_FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
+
+_FIELDS = "Send amount, currency and card as a JSON object, or as a form."
+
 
 class InvalidOrder(Exception):
     """The request does not describe a payment; the message says why."""
@@ -44,6 +48,17 @@ class Order:
     card: str
 
     @classmethod
+    def from_request(cls, request: HttpRequest) -> "Order":
+        """Read an order from JSON, or from the fields of a form.
+
+        Raises:
+            InvalidOrder: It is something else.
+        """
+        if request.content_type in _FORMS:
+            return cls.from_fields(request.POST)
+        return cls.from_json(request.body)
+
+    @classmethod
     def from_json(cls, body: bytes) -> "Order":
         """Read an order like ``{"amount": "12.50", "currency": "EUR", "card": "tok_visa"}``.
 
@@ -51,12 +66,24 @@ class Order:
             InvalidOrder: It is something else.
         """
         try:
-            data = json.loads(body)
-            amount, currency, card = data["amount"], data["currency"], data["card"]
+            fields = json.loads(body)
+        except (ValueError, RecursionError) as error:
+            raise InvalidOrder(_FIELDS) from error
+        return cls.from_fields(fields)
+
+    @classmethod
+    def from_fields(cls, fields: Any) -> "Order":
+        """Read an order from its amount, currency and card by name.
+
+        Raises:
+            InvalidOrder: It is something else.
+        """
+        try:
+            amount, currency, card = fields["amount"], fields["currency"], fields["card"]
             value = Decimal(str(amount))
             exact = value.quantize(Decimal("0.01"))
         except (ValueError, KeyError, TypeError, InvalidOperation, RecursionError) as error:
-            raise InvalidOrder("Send amount, currency and card as a JSON object.") from error
+            raise InvalidOrder(_FIELDS) from error
         if exact != value or not 0 < exact < 10**9:
             raise InvalidOrder("The amount must be positive, with two decimals at most.")
         letters = isinstance(currency, str) and currency.isascii() and currency.isalpha()

@@ -32,7 +32,7 @@ from .payments import (
 def create_payment(request: HttpRequest) -> HttpResponse:
     """Take a payment from the caller's account: ``POST /payments/``."""
     try:
-        order = Order.from_json(request.body)
+        order = Order.from_request(request)
     except InvalidOrder as error:
         return problem(400, str(error))
     account = Account.objects.get(user=request.user.pk)
@@ -46,7 +46,7 @@ def create_payment(request: HttpRequest) -> HttpResponse:
 async def create_payment_async(request: HttpRequest) -> HttpResponse:
     """Take a payment with Django's async ORM: ``POST /async/payments/``."""
     try:
-        order = Order.from_json(request.body)
+        order = Order.from_request(request)
     except InvalidOrder as error:
         return problem(400, str(error))
     account = await Account.objects.aget(user=request.user.pk)
