@@ -17,7 +17,8 @@ from benchmarks.faults.checker import Checker
 from benchmarks.faults.ledger import Attempt, Ledger
 from benchmarks.faults.rounds import Round
 from benchmarks.faults.rounds import settings as settings_in_turn
-from benchmarks.faults.world import ISOLATIONS, Setting, World, world
+from benchmarks.faults.setting import ISOLATIONS, Setting
+from benchmarks.faults.world import World, world
 from idempotency.digests import digest
 
 pytestmark = pytest.mark.slow
@@ -83,6 +84,25 @@ def test_a_promoted_standby_keeps_the_promise(made: World, shop: dict[str, str],
     assert mode == "async" or one.record.forgotten == 0
 
 
+def test_half_a_request_is_not_taken_for_it(made: World, shop: dict[str, str]) -> None:
+    """The client is cut off in its upload, or does not wait: whatever it sends, and to whom."""
+    one = injected(made, shop, 60, "upload-fin", "upload-rst", "hang-up")
+
+    assert one.breaches == []
+    assert min(one.record.injected[name] for name in ("upload-fin", "upload-rst", "hang-up")) > 0
+    assert one.record.answers["400 incomplete-body"] > 0
+    assert one.record.acknowledged > 0
+
+
+def test_a_replay_tells_only_what_the_standby_has(made: World, shop: dict[str, str]) -> None:
+    """A COMMIT whose wait for a standby was ended is not acknowledged before one has it."""
+    one = injected(made, shop, 1, "failover-parted", setting=Setting(standby="sync"))
+
+    assert one.breaches == []
+    assert one.record.injected == {"failover-parted": 1}
+    assert one.record.acknowledged > 0
+
+
 @pytest.mark.skipif(shutil.which("pgbouncer") is None, reason="there is no pgbouncer")
 def test_the_promise_holds_through_pgbouncer(made: World, shop: dict[str, str]) -> None:
     """In transaction mode, also where PgBouncer itself is killed."""
@@ -94,21 +114,24 @@ def test_the_promise_holds_through_pgbouncer(made: World, shop: dict[str, str]) 
 
 
 @pytest.mark.parametrize(
-    ("broken", "fault", "number", "kind"),
+    ("broken", "fault", "number", "kind", "standby"),
     [
-        ("lock", "delay", 12, "duplicate"),
-        ("save", "kill", 20, "duplicate"),
-        ("scope", "delay", 4, "loss"),
-        ("fsync", "delay delay crash", 40, "loss"),
-        ("clock", "clock", 60, "duplicate"),
+        ("lock", "delay", 12, "duplicate", "none"),
+        ("save", "kill", 20, "duplicate", "none"),
+        ("scope", "delay", 4, "loss", "none"),
+        ("fsync", "delay delay crash", 40, "loss", "none"),
+        ("clock", "clock", 60, "duplicate", "none"),
+        ("whole", "upload-fin", 30, "half", "none"),
+        ("confirm", "failover-parted", 2, "loss", "sync"),
     ],
 )
-def test_a_promise_broken_on_purpose_is_noticed(
-    made: World, broken: str, fault: str, number: int, kind: str
+def test_a_promise_broken_on_purpose_is_noticed(  # noqa: PLR0913  # what the table says
+    made: World, *, broken: str, fault: str, number: int, kind: str, standby: str
 ) -> None:
     """And the key's story is told, request by request."""
+    setting = Setting(standby=standby)
     with made.shop(broken, kinds=["threads"]) as urls:
-        one = injected(made, urls, number, *fault.split())
+        one = injected(made, urls, number, *fault.split(), setting=setting)
 
     found = {breach.kind: breach for breach in one.breaches}
     assert kind in found
@@ -222,6 +245,7 @@ def test_settings_take_turns() -> None:
     assert len(found) == len(set(found)) == 3 * 3 * 2
     assert settings_in_turn(["kill"], isolations=["serializable"]) == [Setting("serializable")]
     assert settings_in_turn(["bouncer-kill"]) == []
+    assert {it.standby for it in settings_in_turn(["failover-parted"])} == {"sync"}
     assert {it.isolation for it in settings_in_turn(["overtake"])} == {*ISOLATIONS[1:]}
 
 

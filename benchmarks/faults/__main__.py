@@ -9,7 +9,8 @@ from benchmarks import tables
 from . import records, rounds
 from .matrix import FAULTS
 from .sabotage import SABOTAGES
-from .world import ISOLATIONS, world
+from .setting import ISOLATIONS
+from .world import world
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ from uuid import UUID
 
 import psycopg
 
-from .clients import PATIENCE, is_definite
+from .clients import PATIENCE
 from .ledger import DEFINITE, Attempt, Ledger
 
 BALANCE: Final = Decimal(10**9)
@@ -23,6 +23,7 @@ KINDS = (
     "difference",
     "foreign",
     "torn",
+    "half",
     "refusal",
     "unusable",
     "silent",
@@ -31,9 +32,9 @@ KINDS = (
 )
 """What can be wrong: an acknowledged payment is not there, or is there twice; two answers for one
 key differ; an answer is of somebody else's payment; the payment is there and the answer is not, or
-the other way round; a good payment was refused; a key had no answer in time; a 409 or 503 that does
-not say when to try again; nobody asked for a payment; a balance that is not what the payments have
-left."""
+the other way round; a part of a request was taken for the whole; a good payment was refused; a key
+had no answer in time; a 409 or 503 that does not say when to try again; nobody asked for a payment;
+a balance that is not what the payments have left."""
 
 Payment = tuple[str, int]
 
@@ -51,8 +52,9 @@ class Breach:
         for attempt in self.story:
             at = datetime.fromtimestamp(attempt.sent, UTC).strftime("%H:%M:%S.%f")
             came = attempt.error or f"{attempt.answer}{' replayed' * attempt.replayed}"
+            door = ", ".join(filter(None, (attempt.door, attempt.part)))
             lines.append(
-                f"  {at} sender {attempt.sender}, {attempt.door}, after {attempt.took:.3f} s:"
+                f"  {at} sender {attempt.sender}, {door}, after {attempt.took:.3f} s:"
                 f" {came} {attempt.digest[:8]}"
             )
         return "\n".join(lines)
@@ -150,11 +152,13 @@ class Checker:
 
 
 def _wrong_answers(attempts: list[Attempt]) -> dict[str, str]:
-    definite = [attempt for attempt in attempts if is_definite(attempt.status)]
+    definite = [attempt for attempt in attempts if attempt.is_definite]
     refused = {attempt.answer for attempt in definite if attempt.status != DEFINITE}
     silent = {a.answer for a in attempts if a.status in {409, 503} and not a.retry_after}
     unanswered = {attempt.sender for attempt in attempts} - {a.sender for a in definite}
+    half = [attempt.part for attempt in attempts if attempt.part and attempt.status == DEFINITE]
     return {
+        "half": f"was acknowledged after a part: {', '.join(half)}" if half else "",
         "refusal": f"was answered {', '.join(refused)}" if refused else "",
         "silent": f"was answered {', '.join(silent)} without Retry-After" if silent else "",
         "unusable": f"had no answer within {PATIENCE:g} s" if unanswered else "",

@@ -5,6 +5,7 @@ import itertools
 import random
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -13,7 +14,9 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from . import orders
 from .ledger import DEFINITE, Attempt, Ledger
+from .uploads import Cut
 
 PATIENCE = 120.0
 """Seconds after which a client gives up on a key: the longest that a key may be unusable."""
@@ -27,12 +30,12 @@ PAIRS = 20
 TOKENS = [f"payer-{number}" for number in range(2 * PAIRS)]
 
 DOORS = {
-    "view": ("/payments/", "Bearer", ("threads", "single")),
-    "drf": ("/api/payments/", "Token", ("threads",)),
-    "async": ("/async/payments/", "Bearer", ("asyncio",)),
+    "view": ("/payments/", "Bearer"),
+    "drf": ("/api/payments/", "Token"),
+    "async": ("/async/payments/", "Bearer"),
 }
-"""Ways to send a payment: the path, how the account's token is sent, and the kinds of servers, any
-of which may get the next retry."""
+"""Ways to send a payment: the path, and how the account's token is sent. Any server may get the
+next retry."""
 
 
 @dataclass
@@ -47,7 +50,12 @@ class Clients:
     """In cents, each given once."""
     again: float = 0.3
     """Share of the payments that are sent once more when they have been answered."""
+    _cuts: deque[Cut] = field(default_factory=deque)
     _senders: Iterator[int] = field(default_factory=itertools.count)
+
+    def arm(self, cut: Cut) -> None:
+        """Cut off a request that is sent from now on."""
+        self._cuts.append(cut)
 
     @contextmanager
     def paying(self) -> Iterator[None]:
@@ -70,11 +78,10 @@ class Clients:
         self, pair: int, http: httpx.Client, pool: ThreadPoolExecutor, end: threading.Event
     ) -> None:
         chance = random.Random(f"{self.seed}-{pair}")  # noqa: S311  # repeatable, not secret
-        doors = [name for name, (*_, kinds) in DOORS.items() if self.urls.keys() & {*kinds}]
         while not end.is_set():
             amount = next(self.amounts)
             key = f"payment-{self.seed}-{amount}"
-            door = chance.choice(doors)
+            door = chance.choice([*DOORS])
             copies = [
                 (token, key, door, amount)
                 for token in TOKENS[2 * pair : 2 * pair + 2]
@@ -95,46 +102,54 @@ class Clients:
         while True:
             attempt = self._attempt(http, Attempt(*payment, sender, time.time(), 0), chance)
             self.ledger.write(attempt)
-            if is_definite(attempt.status) or time.monotonic() - began > PATIENCE:
+            if attempt.is_definite or time.monotonic() - began > PATIENCE:
                 return
             time.sleep(max(pause * chance.uniform(0.5, 1.5), attempt.retry_after))
             pause = min(pause * 2, 1)
 
     def _attempt(self, http: httpx.Client, attempt: Attempt, chance: random.Random) -> Attempt:
-        path, scheme, kinds = DOORS[attempt.door]
-        url = self.urls[chance.choice([kind for kind in kinds if kind in self.urls])]
+        path, scheme = DOORS[attempt.door]
+        request = http.build_request(
+            "POST",
+            chance.choice([*self.urls.values()]) + path,
+            headers={
+                "Authorization": f"{scheme} {attempt.account}",
+                "Idempotency-Key": f'"{attempt.key}"',
+            },
+            **orders.arguments(attempt.key, attempt.amount),
+        )
+        cut = self._take_cut(attempt)
         start = time.monotonic()
         try:
-            answer = http.post(
-                url + path,
-                content=b'{"amount":"%d.%02d","currency":"EUR","card":"tok_visa"}'
-                % divmod(attempt.amount, 100),
-                headers={
-                    "Authorization": f"{scheme} {attempt.account}",
-                    "Idempotency-Key": f'"{attempt.key}"',
-                    "Content-Type": "application/json",
-                },
-            )
+            answer = cut.send(request) if cut else http.send(request)
         except httpx.TransportError as error:
-            return replace(attempt, took=time.monotonic() - start, error=repr(error))
-        return replace(
-            attempt,
-            took=time.monotonic() - start,
-            status=answer.status_code,
-            problem=_problem(answer),
-            retry_after=int(answer.headers.get("Retry-After", 0)),
-            replayed="Idempotent-Replayed" in answer.headers,
-            digest=hashlib.sha256(answer.content).hexdigest(),
-            paid=answer.json()["id"] if answer.status_code == DEFINITE else 0,
-        )
+            attempt = replace(attempt, error=repr(error))
+        else:
+            attempt = _answered(attempt, answer)
+        return replace(attempt, took=time.monotonic() - start, part=cut.part if cut else "")
+
+    def _take_cut(self, attempt: Attempt) -> Cut | None:
+        try:
+            cut = self._cuts.popleft()
+        except IndexError:
+            return None
+        cut.take(attempt)
+        return cut
+
+
+def _answered(attempt: Attempt, answer: httpx.Response) -> Attempt:
+    return replace(
+        attempt,
+        status=answer.status_code,
+        problem=_problem(answer),
+        retry_after=int(answer.headers.get("Retry-After", 0)),
+        replayed="Idempotent-Replayed" in answer.headers,
+        digest=hashlib.sha256(answer.content).hexdigest(),
+        paid=answer.json()["id"] if answer.status_code == DEFINITE else 0,
+    )
 
 
 def _problem(answer: httpx.Response) -> str:
     if answer.headers.get("Content-Type") != "application/problem+json":
         return ""
     return urlsplit(str(answer.json()["type"])).fragment
-
-
-def is_definite(status: int | None) -> bool:
-    """Tell whether an answer ends the retries: all but 409, 429, 5xx and none."""
-    return status is not None and status < 500 and status not in {409, 429}

@@ -23,10 +23,12 @@ class Strike:
     """Seconds since the epoch."""
     fault: str
     step: str
-    moment: str
-    worker: int
+    """Or the door, where the request was cut on its way."""
+    moment: str = ""
+    """Or how much of it was sent."""
+    worker: int = 0
     """Its process id."""
-    row: str
+    row: str = ""
     """Primary key of the row that the request has asked for last."""
     took: float = 0
     """Seconds."""

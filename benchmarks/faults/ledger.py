@@ -38,6 +38,8 @@ class Attempt:
     paid: int = 0
     """Primary key of the payment, as the answer has it; 0 where there is none."""
     error: str = ""
+    part: str = ""
+    """How much of the body was sent, where that was not all."""
 
     @property
     def came(self) -> float:
@@ -48,6 +50,13 @@ class Attempt:
     def answer(self) -> str:
         """What kind of answer came."""
         return f"{self.status or 'none'} {self.problem}".strip()
+
+    @property
+    def is_definite(self) -> bool:
+        """Whether the answer ends the retries: all do but 409, 429, 5xx and one to a part."""
+        if self.status is None or self.part:
+            return False
+        return self.status < 500 and self.status not in {409, 429}
 
     @property
     def payment(self) -> tuple[str, int]:

@@ -1,83 +1,23 @@
 """The faults: what each does to the connection that a trap holds, and at which steps."""
 
-import os
-import random
-import re
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
 
 import psycopg
 
-from . import clock
-from .observer import Observer
-from .proxy import LOCKED, MOMENTS, STEPS, Trap
-from .server import PRLIMIT, Session
-from .world import ISOLATIONS, Setting, World
+from . import clock, replication, uploads
+from .proxy import LOCKED, MOMENTS, STEPS
+from .scene import Missed, Scene
+from .server import PRLIMIT, Server, Session
+from .setting import ISOLATIONS, Setting
 
 _WRITES = LOCKED[1:]
 
-
-class Missed(Exception):
-    """Another fault was faster: there is nothing left to strike."""
-
-
-@dataclass
-class Scene:
-    """A request that is held in a trap, and all that is around it."""
-
-    world: World
-    observer: Observer
-    trap: Trap
-    chance: random.Random
-    struck: float = field(default_factory=time.monotonic)
-    """When the fault struck, by `time.monotonic`."""
-
-    def __post_init__(self) -> None:
-        link = self.trap.held
-        self.worker, self.sql, self.row = link.worker, link.sql, link.row
-        self.key = link.key if self.trap.step in LOCKED else None
-        """Primary key of the row that the request has locked, if it has."""
-
-    def signal_worker(self, number: signal.Signals) -> None:
-        """Send a signal to the worker."""
-        try:
-            os.kill(self.worker, number)
-        except ProcessLookupError as error:
-            raise Missed from error
-
-    def backends(self) -> list[int]:
-        """Give PostgreSQL's process for the connection; with PgBouncer, all for its worker."""
-        if not self.world.setting.is_pooled:
-            return [self.trap.held.backend]
-        name = f"shop-{self.worker}"
-        query = "SELECT pid FROM pg_stat_activity WHERE application_name = %s"
-        return [int(str(pid)) for (pid,) in self.observer.ask(query, name)]
-
-    @contextmanager
-    def rival(self) -> Iterator[Session]:
-        """Give a session in whose transaction the account that the view has read is locked."""
-        account = re.search(r'"shop_account"."id" = (\d+)', self.sql)
-        if account is None:
-            raise RuntimeError(f"The statement is not what was expected: {self.sql}")
-        with closing(self.world.server.connect("off")) as session:
-            session.execute("SET deadlock_timeout = '30s'")  # it is the worker who has to notice
-            session.execute("SET lock_timeout = '20s'")
-            session.execute("BEGIN")
-            session.execute(
-                "UPDATE shop_account SET balance = balance WHERE id = %s", account.groups()
-            )
-            yield session
-
-    def let_wait_for(self, rival: Session) -> None:
-        """Let the request go on, into a lock that the rival has."""
-        self.trap.release()
-        blocked = "SELECT 1 FROM pg_stat_activity WHERE %s = ANY(pg_blocking_pids(pid))"
-        if not self.observer.wait_until(blocked, rival.info.backend_pid, seconds=2):
-            raise Missed
+_WAITING = "FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +56,24 @@ def _crash(scene: Scene) -> None:
 
 def _fail_over(scene: Scene) -> None:
     scene.world.fail_over()
+
+
+def _part_and_fail_over(scene: Scene) -> None:
+    """Let commits wait for a standby in vain, end their wait, and lose what it has not got."""
+
+    def end_waits(primary: Server, standby: Server) -> None:
+        replication.part(primary, standby)
+        scene.trap.release()
+        if not scene.observer.wait_until(f"SELECT 1 {_WAITING}"):
+            raise TimeoutError("No COMMIT waits for the standby.")
+        end = scene.chance.choice(("", "pg_terminate_backend", "pg_cancel_backend"))
+        if end:
+            scene.observer.ask(f"SELECT {end}(pid) {_WAITING}")
+        else:
+            primary.crash()
+        time.sleep(3)  # for a retry of a client that has waited for its answer
+
+    scene.world.fail_over(end_waits)
 
 
 def _cut(scene: Scene) -> None:
@@ -209,9 +167,10 @@ def _restart_bouncer(scene: Scene) -> None:
 
 
 # The weights: a fault that others need not wait for comes often, one that takes seconds seldom.
-FAULTS = {
+FAULTS: dict[str, Fault | uploads.UploadFault] = {
     fault.name: fault
     for fault in (
+        *uploads.FAULTS,
         Fault("kill", 12, _kill),
         Fault("term", 6, _ask_to_end),
         Fault("terminate", 10, _terminate),
@@ -234,6 +193,10 @@ FAULTS = {
         ),
         Fault("failover-sync", 2, _fail_over, fits=lambda it: it.standby == "sync"),
         Fault("failover-async", 2, _fail_over, fits=lambda it: it.standby == "async"),
+        Fault(
+            "failover-parted", 2, _part_and_fail_over, ("save and COMMIT",), ("before",),
+            lambda it: it.standby == "sync",
+        ),
         Fault("bouncer-kill", 2, _kill_bouncer, fits=lambda it: it.is_pooled),
         Fault("bouncer-restart", 2, _restart_bouncer, fits=lambda it: it.is_pooled),
     )

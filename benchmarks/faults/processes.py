@@ -4,11 +4,13 @@ import secrets
 import shutil
 import socket
 import subprocess
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from signal import Signals
 
+import httpx
 from django.conf import settings
 
 from testproject import leash, postgres
@@ -71,3 +73,14 @@ def free_port() -> int:
         port = chance.randrange(20_000, 32_000)  # below the ports that clients are given
         with suppress(OSError), socket.create_server(("127.0.0.1", port)):
             return port
+
+
+def await_answer(url: str, server: Process) -> None:
+    """Wait until a server has started, and answers."""
+    deadline = time.monotonic() + START
+    while time.monotonic() < deadline and server.poll() is None:
+        with suppress(httpx.TransportError):
+            httpx.get(url, timeout=START)
+            return
+        time.sleep(0.05)
+    raise ChildProcessError("The server did not start.")

@@ -55,12 +55,27 @@ def await_standby(primary: Server, mode: str) -> int:
     return int(str(pid))
 
 
-def fail_over(primary: Server, standby: Server, mode: str) -> None:
-    """Lose the primary, and promote its standby."""
+def catch_up(primary: Server, mode: str) -> None:
+    """Wait until the standby has all there is; from then on an asynchronous one gets no more."""
     sender = await_standby(primary, mode)
     if mode == "async":
         os.kill(sender, signal.SIGSTOP)
         time.sleep(LAG)
+
+
+def part(primary: Server, standby: Server) -> None:
+    """Part a standby from its primary, which goes on to wait for it."""
+    with standby.connect() as session:
+        session.execute("ALTER SYSTEM SET primary_conninfo = ''")
+        session.execute("SELECT pg_reload_conf()")
+    with Observer(lambda: primary) as observer:
+        parted = "SELECT 1 WHERE NOT EXISTS (SELECT FROM pg_stat_replication)"
+        if not observer.wait_until(parted):
+            raise TimeoutError("The standby is not parted.")
+
+
+def promote(primary: Server, standby: Server) -> None:
+    """Lose the primary, and promote its standby, whatever that one has."""
     primary.lose()
     with standby.connect() as session:
         ((is_promoted,),) = session.execute("SELECT pg_promote()").fetchall()

@@ -5,6 +5,7 @@ only in a row that has none yet, or all is rolled back. So that check is left ou
 """
 
 import os
+from datetime import timedelta
 
 from django.db import connection
 from django.utils import timezone
@@ -23,10 +24,10 @@ def _skip_the_lock() -> None:
 def _save_outside() -> None:
     complete = claims.complete
 
-    def commit_first(attempt: claims.Attempt, answer: answers.Answer) -> None:
+    def commit_first(attempt: claims.Attempt, answer: answers.Answer) -> bool:
         with connection.cursor() as cursor:
             cursor.execute("COMMIT")
-        complete(attempt, answer)
+        return complete(attempt, answer)
 
     claims.complete = commit_first
 
@@ -44,14 +45,26 @@ def _trust_the_clock() -> None:
     """Judge by the app's clock, and not by the database's, whether a key has expired."""
     read = statements.READ
 
-    def judged(claim: claims.Claim) -> claims._Standing | None:
+    def judged(claim: claims.Claim, waited: timedelta) -> claims._Standing | None:
         now = f"'{timezone.now().isoformat()}'::timestamptz"
-        row = database.fetch(read.replace("statement_timestamp()", now), (claim.id,))
+        row = database.fetch(read.replace("statement_timestamp()", now), (waited, claim.id))
         return claims._Standing(*row) if row else None  # noqa: SLF001
 
     claims._read = judged  # noqa: SLF001
     condition = " AND expires_at <= statement_timestamp()"
     statements.TAKE_OVER = statements.TAKE_OVER.replace(condition, "")
+
+
+def _take_parts() -> None:
+    """Take what has arrived of a body for the whole."""
+    from idempotency import bodies  # noqa: PLC0415  # there may be none in an earlier version
+
+    bodies.refuse_incomplete = lambda *_, **__: None
+
+
+def _skip_the_standby() -> None:
+    """Replay what no standby has confirmed."""
+    claims.confirm = lambda: None
 
 
 SABOTAGES = {
@@ -60,6 +73,8 @@ SABOTAGES = {
     "scope": _replay_across_users,
     "fsync": _commit_without_fsync,
     "clock": _trust_the_clock,
+    "whole": _take_parts,
+    "confirm": _skip_the_standby,
 }
 
 

@@ -7,17 +7,15 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Collection, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Collection, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from secrets import token_urlsafe
 from tempfile import TemporaryDirectory
 
-import httpx
 import psycopg
 from django.conf import settings
-from psycopg.sql import SQL
 
 from testproject import leash, postgres
 
@@ -26,15 +24,13 @@ from .bouncer import Bouncer, bouncer
 from .checker import BALANCE
 from .clients import TOKENS
 from .observer import Observer
-from .processes import START, Process, free_port, leashed
+from .processes import START, Process, await_answer, free_port, leashed
 from .proxy import Proxy
-from .server import Server, Session
+from .server import Server
+from .setting import Setting
 
 IDLE_BOUND = 1
 """Seconds: ``idle_in_transaction_session_timeout``, which frees the key of a worker that hangs."""
-
-ISOLATIONS = ("read committed", "repeatable read", "serializable")
-STANDBYS = ("none", "sync", "async")
 
 _STRAIGHT = {"DATABASE_VARIANT": "default"}
 """Of the environment: the ways to PostgreSQL are our own here, not the test suite's."""
@@ -45,20 +41,6 @@ _ROLE = {
     # A table of a few rows is read as a whole, and then at SERIALIZABLE all its readers collide.
     "enable_seqscan": "off",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """What the shop runs on during a round."""
-
-    isolation: str = ISOLATIONS[0]
-    standby: str = STANDBYS[0]
-    is_pooled: bool = False
-    """Whether PgBouncer is in between."""
-
-    def __str__(self) -> str:
-        standby = "" if self.standby == STANDBYS[0] else f", {self.standby}"
-        return f"{self.isolation}{standby}{', PgBouncer' * self.is_pooled}"
 
 
 @dataclass
@@ -109,13 +91,21 @@ class World:
         with self.upheaval():
             self.server.crash()
 
-    def fail_over(self) -> None:
-        """Lose the primary, go on with its standby, and give that one a standby of its own."""
+    def fail_over(self, before: Callable[[Server, Server], None] | None = None) -> None:
+        """Lose the primary, go on with its standby, and give that one a standby of its own.
+
+        Args:
+            before: What is done with the two until then, in place of `replication.catch_up`.
+        """
         if self.standby is None:
             raise RuntimeError("There is no standby.")
         mode = self.setting.standby
         with self.upheaval():
-            replication.fail_over(self.server, self.standby, mode)
+            if before:
+                before(self.server, self.standby)
+            else:
+                replication.catch_up(self.server, mode)
+            replication.promote(self.server, self.standby)
             self.server = self.standby
             if mode == "async":
                 self.losses.append(time.time())
@@ -171,7 +161,7 @@ class World:
         migrate = [sys.executable, "manage.py", "migrate", "-v0", "--skip-checks"]
         subprocess.run(migrate, cwd=settings.CHECKOUT, env=environment, check=True)  # noqa: S603
         with self.server.connect() as session:
-            _cheapen_logins(session, self.server.password)
+            self.server.cheapen_logins(session)
             for name, value in _ROLE.items():
                 session.execute(f"ALTER ROLE shop IN DATABASE postgres SET {name} = '{value}'")
             session.cursor().executemany(
@@ -197,7 +187,7 @@ class World:
             }
             urls = {kind: f"http://127.0.0.1:{port}" for kind, port in ports.items()}
             for kind, master in masters.items():
-                _wait_for(urls[kind], master)
+                await_answer(urls[kind], master)
             yield urls
 
     @contextmanager
@@ -249,20 +239,3 @@ def world() -> Iterator[World]:
         finally:
             made.end()
             made.proxy.stop()
-
-
-def _cheapen_logins(session: Session, password: str) -> None:
-    """Hash the password once and not 4096 times: a fault is followed by many new connections."""
-    if session.info.server_version >= 160000:
-        session.execute("SET scram_iterations = 1")
-        session.execute(SQL("ALTER ROLE shop PASSWORD {}").format(password))
-
-
-def _wait_for(url: str, master: Process) -> None:
-    deadline = time.monotonic() + START
-    while time.monotonic() < deadline and master.poll() is None:
-        with suppress(httpx.TransportError):
-            httpx.get(url, timeout=START)
-            return
-        time.sleep(0.05)
-    raise ChildProcessError("gunicorn did not start")
