@@ -15,9 +15,12 @@ from uuid import NAMESPACE_URL, uuid5
 from . import answers, conf, http, problems
 from .exceptions import (
     IdempotencyError,
+    IncompleteBody,
     InvalidKey,
     KeyReused,
+    LengthRequired,
     MissingKey,
+    OutcomeUnknown,
     RequestInProgress,
     ResponseNotKept,
     StoreUnavailable,
@@ -98,7 +101,7 @@ class Operation:
             state = self.component("IdempotencyKeyState", _key_state(status))
             response["description"] = "How the request with the key stands."
             response["content"] = {"application/json": {"schema": state}}
-        self._add_problems([UnscopedCaller, UnknownKey])
+        self._add_problems([UnscopedCaller, UnknownKey, StoreUnavailable, OutcomeUnknown])
 
     def _normalize(self) -> None:
         # In an operation written by hand, statuses may be numbers.
@@ -172,12 +175,14 @@ def key_schema() -> Json:
 def _problems(options: Options) -> list[type[IdempotencyError]]:
     always: list[type[IdempotencyError]] = [
         InvalidKey,
+        IncompleteBody,
+        LengthRequired,
         UnscopedCaller,
         RequestInProgress,
         ResponseNotKept,
         KeyReused,
     ]
-    always += [StoreUnavailable, TransactionConflict]
+    always += [StoreUnavailable, OutcomeUnknown, TransactionConflict]
     if conf.settings.MAX_KEYS_PER_SCOPE is not None:
         always.append(TooManyKeys)
     return [MissingKey, *always] if options.required else always
@@ -198,8 +203,9 @@ def _key_parameter(options: Options, name: str) -> Json:
         "description": (
             "Makes the request safe to retry: send a fresh unique value, such as a UUID, with "
             f"every new operation, and the same value again with every retry of it.\n\n{form}. "
-            f"It expires {conf.in_words(options.life())} after it was first sent, and then counts "
-            f"as never seen. [More about keys]({problems.policy_address()})"
+            f"It expires {conf.in_words(options.life())} after it was first sent, or later where "
+            "its response came late, and then counts as never seen. "
+            f"[More about keys]({problems.policy_address()})"
         ),
         "schema": key_schema(),
         "examples": examples,

@@ -86,8 +86,8 @@ def kinds_of_schemas(model: type[Model]) -> set[str]:
     They are those of django-tenants, one kind of tenant or several, and of django-pgschemas.
     """
     lists = {
-        "public": conf.of_project("SHARED_APPS", ()),
-        "tenant": conf.of_project("TENANT_APPS", ()),
+        _public(): conf.of_project("SHARED_APPS", ()),
+        "a tenant": conf.of_project("TENANT_APPS", ()),
     }
     for setting in ("TENANT_TYPES", "TENANTS"):
         schemas = conf.of_project(setting, {})
@@ -106,4 +106,9 @@ def are_keys_shared() -> bool:
         return True
     schemas = kinds_of_schemas(users)
     # One kind of schema for tenants is as many schemas as there are tenants.
-    return bool(schemas - {"public"} - kinds_of_schemas(IdempotencyKey))
+    return bool(schemas - {_public()} - kinds_of_schemas(IdempotencyKey))
+
+
+def _public() -> str:
+    """Return the name of the schema that all tenants share."""
+    return str(conf.of_project("PUBLIC_SCHEMA_NAME", "public"))

@@ -59,7 +59,8 @@ def policy(request: HttpRequest) -> HttpResponse:
             f"Send Idempotency-Key with a {' or '.join(conf.settings.METHODS)} request: 1 to 255 "
             "printable ASCII characters in double quotes, the same with every retry. A key expires "
             f"{context['lifetime']} after it was first sent, unless its operation's documentation "
-            "says otherwise."
+            "says otherwise. Where little of that time is left when the response comes, it is kept "
+            "for longer: an hour, or the whole time if that is less."
         )
         paragraphs = (f"{it.slug} ({it.status})\n{it.detail}" for it in context["problems"])
         text = "\n\n".join([rules, *paragraphs])

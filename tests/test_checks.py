@@ -1,7 +1,6 @@
 """What `manage.py check` says before a request can go wrong, each where it speaks and is silent."""
 
 import gzip
-import threading
 import types
 import uuid
 from collections.abc import Callable, Iterator
@@ -32,7 +31,7 @@ from rest_framework.routers import SimpleRouter
 from rest_framework.views import APIView
 from rest_framework.viewsets import ViewSet
 from reversion.middleware import RevisionMiddleware
-from support import DEADLINE, eventually, hang_up, session, threads, waiting_for_a_lock
+from support import hang_up, session
 
 from idempotency.decorators import idempotent
 from idempotency.drf import IdempotencyMixin

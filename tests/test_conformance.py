@@ -524,7 +524,7 @@ def test_other_errors_are_documented(client: Any) -> None:
     """2.7: Clients act on other errors by the documentation, which has a paragraph for each."""
     page = Page()
 
-    assert {kind.status for kind in PROBLEMS} == {400, 404, 409, 422, 429, 503}
+    assert {kind.status for kind in PROBLEMS} == {400, 404, 409, 411, 422, 429, 503}
     assert {kind.slug for kind in PROBLEMS} <= page.ids
     assert (
         "failed for a reason of the moment is not remembered: a retry of it runs again" in page.text

@@ -383,6 +383,13 @@ def test_fault_n_several_kinds_of_tenants_are_looked_at(settings: Any, name: str
     assert said() == []
 
 
+def test_fault_n_the_shared_schema_may_have_another_name(settings: Any) -> None:
+    """It is one schema, and no kind of tenant."""
+    settings.TENANT_TYPES = {"all": {"APPS": [OURS, AUTH]}, "shop": {"APPS": ["shop"]}}
+    settings.PUBLIC_SCHEMA_NAME = "all"
+    assert said() == []
+
+
 def test_fault_n_users_in_several_databases_are_an_error(databases: type[ByTenant]) -> None:
     """And their keys in one."""
     (message,) = said()

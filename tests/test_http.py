@@ -316,6 +316,8 @@ def test_the_contract_has_these_errors() -> None:
     assert {(error.slug, error.status, error.retry_after) for error in all_errors()} == {
         ("missing-key", 400, None),
         ("invalid-key", 400, None),
+        ("incomplete-body", 400, None),
+        ("length-required", 411, None),
         ("unscoped-caller", 400, None),
         ("unknown-key", 404, None),
         ("key-reused", 422, None),
@@ -323,6 +325,7 @@ def test_the_contract_has_these_errors() -> None:
         ("response-not-kept", 409, None),
         ("too-many-keys", 429, 1),
         ("store-unavailable", 503, 1),
+        ("outcome-unknown", 503, 1),
         ("transaction-conflict", 503, 1),
     }
 

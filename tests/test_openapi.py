@@ -45,10 +45,11 @@ validate: Any = validate_schema
 replace: Any = openapi.IdempotencyExtension
 
 DOOR = {
-    "400": {"invalid-key", "unscoped-caller"},
+    "400": {"invalid-key", "incomplete-body", "unscoped-caller"},
     "409": {"request-in-progress", "response-not-kept"},
+    "411": {"length-required"},
     "422": {"key-reused"},
-    "503": {"store-unavailable", "transaction-conflict"},
+    "503": {"store-unavailable", "outcome-unknown", "transaction-conflict"},
 }
 """The problems of any door, by status."""
 
@@ -453,7 +454,7 @@ def test_a_reference_of_the_users_own_is_left_alone() -> None:
 
     assert spec["responses"]["422"] == reference
     assert parameter(spec)
-    assert problems(spec).keys() == {"400", "409", "503"}
+    assert problems(spec).keys() == {"400", "409", "411", "503"}
 
 
 def test_a_parameter_of_the_users_own_stays() -> None:
@@ -618,7 +619,11 @@ def test_the_status_of_a_key_is_described() -> None:
     schemas = result["components"]["schemas"]
     assert schemas["IdempotencyKeyStatus"]["enum"] == ["in_progress", "completed"]
     assert schemas["IdempotencyKeyState"]["properties"]["status_code"]["nullable"] is True
-    assert problems(spec) == {"400": {"unscoped-caller"}, "404": {"unknown-key"}}
+    assert problems(spec) == {
+        "400": {"unscoped-caller"},
+        "404": {"unknown-key"},
+        "503": {"store-unavailable", "outcome-unknown"},
+    }
     assert "404 alike" in spec["description"]
 
 
