@@ -67,6 +67,7 @@ NEEDS = {
     "test_site.py": ("axe_playwright_python", "furo", "myst_parser", "playwright"),
     "test_storage.py": ("k9", "rich"),
     "test_telemetry.py": ("opentelemetry",),
+    "test_tenancy.py": ("django_tenants",),
     "test_test.py": ("rest_framework",),
 }
 """The modules that need more than the core does, and are collected only where that is installed."""

@@ -19,6 +19,8 @@ pytestmark = pytest.mark.slow
 
 STORAGE = [
     "Table and candidate indexes, 2,000 rows",
+    "The tenant's place: 2,000 rows",
+    "Requests by the tenant's place",
     "A search in the admin",
     "The first 1,000 expired of 1,000 rows",
     "A request's WAL and time, 1,000 rows, 10 requests each",

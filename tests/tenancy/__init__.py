@@ -1,0 +1,1 @@
+"""A project with django-tenants, whose users live in a schema for each tenant."""
