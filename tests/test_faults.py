@@ -65,7 +65,7 @@ def test_the_promise_holds_under_faults(made: World, shop: dict[str, str]) -> No
 def test_what_cannot_be_serialized_is_told_so(
     made: World, shop: dict[str, str], isolation: str
 ) -> None:
-    """Somebody changes what the view has read: 503 with Retry-After, and the retry pays once."""
+    """A rival changes what the view has read: 503 with Retry-After, and the retry pays once."""
     one = injected(made, shop, 8, "overtake", setting=Setting(isolation))
 
     assert one.breaches == []
@@ -114,7 +114,7 @@ def test_the_promise_holds_through_pgbouncer(made: World, shop: dict[str, str]) 
 
 
 @pytest.mark.parametrize(
-    ("broken", "fault", "number", "kind", "standby"),
+    ("broken", "fault", "number", "kinds", "standby"),
     [
         ("lock", "delay", 12, "duplicate", "none"),
         ("save", "kill", 20, "duplicate", "none"),
@@ -122,21 +122,21 @@ def test_the_promise_holds_through_pgbouncer(made: World, shop: dict[str, str]) 
         ("fsync", "delay delay crash", 40, "loss", "none"),
         ("clock", "clock", 60, "duplicate", "none"),
         ("whole", "upload-fin", 30, "half", "none"),
-        ("confirm", "failover-parted", 2, "loss", "sync"),
+        ("confirm", "failover-parted", 3, "loss difference", "sync"),
     ],
 )
 def test_a_promise_broken_on_purpose_is_noticed(  # noqa: PLR0913  # what the table says
-    made: World, *, broken: str, fault: str, number: int, kind: str, standby: str
+    made: World, *, broken: str, fault: str, number: int, kinds: str, standby: str
 ) -> None:
     """And the key's story is told, request by request."""
     setting = Setting(standby=standby)
     with made.shop(broken, kinds=["threads"]) as urls:
         one = injected(made, urls, number, *fault.split(), setting=setting)
 
-    found = {breach.kind: breach for breach in one.breaches}
-    assert kind in found
-    assert len(str(found[kind]).splitlines()) == len(found[kind].story) + 1 > 1
-    assert one.record.breaches.count(kind) > 0
+    found = [breach for breach in one.breaches if breach.kind in kinds.split()]
+    assert found
+    assert len(str(found[0]).splitlines()) == len(found[0].story) + 1 > 1
+    assert {it.kind for it in found} <= {*one.record.breaches}
 
 
 def empty(made: World) -> None:
@@ -148,7 +148,7 @@ def empty(made: World) -> None:
 
 
 def attempt(status: int, *, came: float, digest: str = "a", took: float = 0) -> Attempt:
-    """Give the request of one payment that nobody has made."""
+    """Return the request of one payment that was not made."""
     return Attempt("payer-0", "payment-1-7", "view", 7, 0, came - took, took, status, digest=digest)
 
 

@@ -72,7 +72,7 @@ class Bouncer:
 
 
 def bouncer(folder: Path, log: Path) -> Bouncer:
-    """Give a PgBouncer that has not been started.
+    """Return a PgBouncer that has not been started.
 
     Raises:
         FileNotFoundError: There is none on the PATH.

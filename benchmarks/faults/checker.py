@@ -31,10 +31,10 @@ KINDS = (
     "balance",
 )
 """What can be wrong: an acknowledged payment is not there, or is there twice; two answers for one
-key differ; an answer is of somebody else's payment; the payment is there and the answer is not, or
+key differ; an answer is of another payment; the payment is there and the answer is not, or
 the other way round; a part of a request was taken for the whole; a good payment was refused; a key
-had no answer in time; a 409 or 503 that does not say when to try again; nobody asked for a payment;
-a balance that is not what the payments have left."""
+had no answer in time; a 409 or 503 that does not say when to try again; a payment that was not
+asked for; a balance that is not what the payments have left."""
 
 Payment = tuple[str, int]
 
@@ -75,7 +75,7 @@ class Checker:
         """What was acknowledged, and lost with the primary of an asynchronous standby."""
 
     def check(self) -> list[Breach]:
-        """Give all broken promises."""
+        """Return all broken promises."""
         asked = self.ledger.payments()
         made = self._payments()
         answered = Counter(self.rows(only_completed=True).values())
@@ -85,13 +85,13 @@ class Checker:
             for breach in self._of_key(attempts, made[payment], answered[payment])
         ]
         breaches += [
-            Breach("unasked", f"{payment} was made, and nobody asked for it.")
+            Breach("unasked", f"{payment} was made, and not asked for.")
             for payment in made.keys() - asked.keys()
         ]
         return breaches + list(self._balances())
 
     def rows(self, *, only_completed: bool = False) -> dict[UUID, Payment]:
-        """Give the payment that each row of the app's own table is for."""
+        """Return the payment that each row of the app's own table is for."""
         rows = self.database.execute(
             "SELECT idempotency_key.id, token, split_part(key, '-', 3)::bigint FROM idempotency_key"
             " JOIN shop_account ON scope = 'user:' || user_id"
@@ -130,7 +130,7 @@ class Checker:
                 yield Breach(kind, f"{name} {sentence}.", tuple(attempts))
 
     def _payments(self) -> defaultdict[Payment, set[int]]:
-        """Give the primary keys of what was made for each payment."""
+        """Return the primary keys of what was made for each payment."""
         rows = self.database.execute(
             "SELECT token, (amount * 100)::bigint, payment.id FROM shop_payment AS payment"
             " JOIN shop_account AS account ON account.id = payment.account_id"

@@ -59,7 +59,7 @@ class Clients:
 
     @contextmanager
     def paying(self) -> Iterator[None]:
-        """Let them pay while the block runs; in the end wait until all have been answered."""
+        """Have them pay while the block runs; in the end wait until all have been answered."""
         end = threading.Event()
         limits = httpx.Limits(max_keepalive_connections=0)  # a dead worker's are of no use
         with (

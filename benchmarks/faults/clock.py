@@ -16,7 +16,7 @@ VARIABLE = "FAULTS_CLOCK"
 
 
 def put_off() -> None:
-    """Let this process's clock be off."""
+    """Put this process's clock off."""
     path, real_time, real_now = Path(os.environ[VARIABLE]), time.time, timezone.now
 
     def seconds() -> float:
@@ -27,7 +27,7 @@ def put_off() -> None:
 
 
 def set_off(path: Path, seconds: float) -> None:
-    """Say by how much the clocks are off from now on; several threads may."""
+    """Set by how much the clocks are off from now on; from any thread."""
     new = path.with_suffix(f".{threading.get_ident()}")
     new.write_text(str(seconds))
     new.replace(path)

@@ -1,4 +1,4 @@
-"""What is kept of a round in which a promise was broken, for whoever has to find out why."""
+"""What is kept of a round in which a promise was broken, to find out why."""
 
 import json
 import shutil

@@ -79,7 +79,7 @@ class Lanes:
 
     @contextmanager
     def _ending(self) -> Iterator[None]:
-        """Let the other lanes end soon where one fails."""
+        """End the other lanes soon where one fails."""
         try:
             yield
         except BaseException:

@@ -79,7 +79,7 @@ class Ledger:
             file.write(line)
 
     def payments(self) -> dict[tuple[str, int], list[Attempt]]:
-        """Give all attempts, by the payment they are for."""
+        """Return all attempts, by the payment they are for."""
         found = defaultdict(list)
         for line in self.path.read_text().splitlines():
             attempt = Attempt(**json.loads(line))

@@ -59,7 +59,7 @@ def _fail_over(scene: Scene) -> None:
 
 
 def _part_and_fail_over(scene: Scene) -> None:
-    """Let commits wait for a standby in vain, end their wait, and lose what it has not got."""
+    """Part the standby, end the wait of commits for it, and lose what it has not got."""
 
     def end_waits(primary: Server, standby: Server) -> None:
         replication.part(primary, standby)
@@ -146,7 +146,7 @@ def _put_clock_off(scene: Scene) -> None:
 
 
 def _fill_disk(scene: Scene) -> None:
-    """Let every write to a file fail for a while: of the WAL, which PostgreSQL does not survive."""
+    """Make all writes to files fail for a while: of the WAL, which PostgreSQL does not survive."""
     with scene.world.upheaval():
         backends = [it for it in scene.backends() if scene.world.server.limit_files(it, "0")]
         scene.trap.release()

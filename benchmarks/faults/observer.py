@@ -33,7 +33,7 @@ class Observer:
         self._close()
 
     def ask(self, sql: str, *values: object) -> list[tuple[object, ...]]:
-        """Give the rows of a query, which may be sent more than once."""
+        """Return the rows of a query, which may be sent more than once."""
         deadline = time.monotonic() + _PATIENCE
         while True:
             try:
@@ -58,10 +58,10 @@ class Observer:
         return True
 
     def wait_until_free(self, key: str) -> None:
-        """Wait until nobody holds a key's row, or it is not there.
+        """Wait until no transaction holds a key's row, or it is not there.
 
         Raises:
-            TimeoutError: Somebody still does after 30 seconds.
+            TimeoutError: One still does after 30 seconds.
         """
         free = (
             "SELECT 1 WHERE EXISTS (SELECT FROM idempotency_key WHERE id = %s FOR KEY SHARE"

@@ -67,7 +67,7 @@ def write(path: Path, text: str) -> None:
 
 
 def free_port() -> int:
-    """Give a port that nobody listens on."""
+    """Return a port that nothing listens on."""
     chance = secrets.SystemRandom()
     while True:
         port = chance.randrange(20_000, 32_000)  # below the ports that clients are given

@@ -71,7 +71,7 @@ class Trap:
     def held(self) -> Link:
         """The connection that it holds, or has held."""
         if self.link is None:
-            raise RuntimeError("Nobody is in the trap.")
+            raise RuntimeError("The trap holds no connection.")
         return self.link
 
     async def hold(self, link: Link) -> float | None:
@@ -82,13 +82,13 @@ class Trap:
         return await self._verdict
 
     def release(self, cut_after: float | None = None) -> None:
-        """Let the connection go on, or cut it after a share of the bytes; from another thread.
+        """Pass the connection on, or cut it after a share of the bytes; from another thread.
 
         The first time counts.
         """
         verdict = self._verdict
         if verdict is None:
-            raise RuntimeError("Nobody is in the trap.")
+            raise RuntimeError("The trap holds no connection.")
 
         def tell() -> None:
             if not verdict.done():
@@ -245,7 +245,7 @@ async def _write(writer: asyncio.StreamWriter, data: bytes, cut_after: float | N
 
 
 def _step(message: bytes) -> tuple[str, str]:
-    """Give the step that a message begins and its SQL; empty where it begins none."""
+    """Return the step that a message begins and its SQL; empty where it begins none."""
     if message[:1] in b"QP":
         sql = message[5:].decode(errors="replace")
         for step, sign in STEPS.items():

@@ -55,7 +55,7 @@ def append(path: Path, record: Record) -> None:
 
 
 def read(path: Path) -> list[Record]:
-    """Give the rounds that a file keeps."""
+    """Return the rounds that a file keeps."""
     lines = path.read_text().splitlines() if path.exists() else []
     return [Record(**json.loads(line)) for line in lines]
 

@@ -27,7 +27,7 @@ def follow(primary: Server, mode: str) -> Server:
 
 
 def expect(primary: Server, mode: str) -> None:
-    """Let every COMMIT wait for the standby if it is synchronous, and else for none.
+    """Make every COMMIT wait for the standby if it is synchronous, and else for none.
 
     By name: any would do for a COMMIT, also ``pg_basebackup`` while it builds the next one.
     """
@@ -40,7 +40,7 @@ def expect(primary: Server, mode: str) -> None:
 def await_standby(primary: Server, mode: str) -> int:
     """Wait until the standby has all there is; give the process id of what sends it.
 
-    Nobody promotes a standby that is known to be behind one that is synchronous.
+    One that is known to be behind is not promoted, unless that is the fault.
     """
     with Observer(lambda: primary) as observer:
         caught_up = (

@@ -99,7 +99,7 @@ class Round:
 
 
 def _longest(attempts: list[Attempt]) -> float:
-    """Give for how long one of a payment's senders has retried, at most."""
+    """Return for how long one of a payment's senders has retried, at most."""
     began: dict[int, float] = {}
     for attempt in attempts:
         began[attempt.sender] = min(attempt.sent, began.get(attempt.sender, attempt.sent))
@@ -107,7 +107,7 @@ def _longest(attempts: list[Attempt]) -> float:
 
 
 def _wait_for_silence(observer: Observer) -> None:
-    """Let requests end whose clients have given up, so that what they do counts, too."""
+    """Wait for requests whose clients have given up, so that what they do counts, too."""
     silent = (
         "SELECT 1 WHERE NOT EXISTS (SELECT FROM pg_stat_activity"
         " WHERE application_name LIKE 'shop-%%' AND state IS DISTINCT FROM 'idle')"
@@ -119,7 +119,7 @@ def _wait_for_silence(observer: Observer) -> None:
 def settings(
     names: Sequence[str], *, isolations: Sequence[str] = ISOLATIONS, is_pooled: bool = False
 ) -> list[Setting]:
-    """Give the settings in turn that rounds have, in which one of some faults can be injected."""
+    """Return the settings in turn that rounds have, in which one of some faults can be injected."""
     faults = [FAULTS[name] for name in names]
     needed = {it for it in STANDBYS for fault in faults if _needs(fault, it)}
     standbys = [mode for mode in STANDBYS if mode == "none" or mode in needed]

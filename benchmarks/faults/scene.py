@@ -44,7 +44,7 @@ class Scene:
             raise Missed from error
 
     def backends(self) -> list[int]:
-        """Give PostgreSQL's process for the connection; with PgBouncer, all for its worker."""
+        """Return PostgreSQL's process for the connection; with PgBouncer, all for its worker."""
         if not self.world.setting.is_pooled:
             return [self.trap.held.backend]
         name = f"shop-{self.worker}"
@@ -53,7 +53,7 @@ class Scene:
 
     @contextmanager
     def rival(self) -> Iterator[Session]:
-        """Give a session in whose transaction the account that the view has read is locked."""
+        """Open a session in whose transaction the account that the view has read is locked."""
         account = re.search(r'"shop_account"."id" = (\d+)', self.sql)
         if account is None:
             raise RuntimeError(f"The statement is not what was expected: {self.sql}")
@@ -67,7 +67,7 @@ class Scene:
             yield session
 
     def let_wait_for(self, rival: Session) -> None:
-        """Let the request go on, into a lock that the rival has."""
+        """Send the request on, into a lock that the rival has."""
         self.trap.release()
         blocked = "SELECT 1 FROM pg_stat_activity WHERE %s = ANY(pg_blocking_pids(pid))"
         if not self.observer.wait_until(blocked, rival.info.backend_pid, seconds=2):

@@ -62,14 +62,14 @@ class Server:
         return self.folder.parent / "log"
 
     def conninfo(self, port: int | None = None, **more: str) -> str:
-        """Give what libpq needs to connect: directly, or by another port."""
+        """Return what libpq needs to connect: directly, or by another port."""
         return make_conninfo(
             host="127.0.0.1", port=port or self.port, user="shop", password=self.password,
             dbname="postgres", sslmode="disable", gssencmode="disable", connect_timeout=5, **more,
         )  # fmt: skip
 
     def connect(self, synchronous_commit: str = "local") -> Session:
-        """Give a connection for us, that does not pass the proxy."""
+        """Return a connection for us, that does not pass the proxy."""
         beside = _BESIDE | {"synchronous_commit": synchronous_commit}
         options = " ".join(f"-c {name}={value}" for name, value in beside.items())
         return psycopg.connect(self.conninfo(options=options), autocommit=True)
@@ -128,7 +128,7 @@ class Server:
             self.process = None
 
     def limit_files(self, pid: int, size: str) -> bool:
-        """Let what one of its processes writes to files beyond a size fail, as on a full disk.
+        """Make what one of its processes writes to files beyond a size fail, as on a full disk.
 
         False where there is no such process. It has the account to do that; root may not.
         """

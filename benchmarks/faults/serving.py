@@ -29,7 +29,7 @@ globals().update(KINDS.get(os.environ.get(VARIABLE, ""), {}))
 
 
 def post_fork(_server: Any, _worker: Any) -> None:
-    """Give the worker's connections its own pid, not that of the process it was forked from."""
+    """Name the worker's connections by its own pid, not that of the process it was forked from."""
     from django.db import connections  # noqa: PLC0415  # once Django is set up
 
     from . import clock, sabotage  # noqa: PLC0415

@@ -67,7 +67,7 @@ class World:
         return self.server.folder.parent / "clock"
 
     def observer(self) -> Observer:
-        """Give a session that does not pass the proxy."""
+        """Return a session that does not pass the proxy."""
         return Observer(lambda: self.server)
 
     @contextmanager
@@ -121,7 +121,7 @@ class World:
             self.bouncer.start()
 
     def set_up(self, setting: Setting) -> None:
-        """Go on with another setting, for which the shop connects anew."""
+        """Go on with another setting, for which the shop connects again."""
         with self.server.connect() as session:
             session.execute(
                 "ALTER ROLE shop IN DATABASE postgres SET default_transaction_isolation ="

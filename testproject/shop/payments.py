@@ -41,7 +41,7 @@ class PaymentRefused(Exception):
 
 @dataclass(frozen=True)
 class Order:
-    """A payment somebody asks for."""
+    """A payment that a client asks for."""
 
     amount: Decimal
     currency: str
@@ -112,7 +112,7 @@ def take(account: Account, order: Order) -> Payment:
 
 
 def refund(payment: Payment) -> None:
-    """Give a payment back to its account.
+    """Pay a payment back to its account.
 
     Raises:
         PaymentRefused: That has been done.
@@ -150,7 +150,7 @@ def answer(order: Order, payment: Payment) -> HttpResponse:
 
 
 def describe(payment: Payment) -> dict[str, Any]:
-    """Give a payment as its JSON object."""
+    """Return a payment as its JSON object."""
     return {
         "id": payment.pk,
         "amount": str(payment.amount),
