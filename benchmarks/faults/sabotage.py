@@ -10,7 +10,7 @@ from datetime import timedelta
 from django.db import connection
 from django.utils import timezone
 
-from idempotency import answers, claims, database, http, statements
+from idempotency import answers, bodies, claims, database, http, statements
 
 VARIABLE = "FAULTS_SABOTAGE"
 
@@ -57,8 +57,6 @@ def _trust_the_clock() -> None:
 
 def _take_parts() -> None:
     """Take what has arrived of a body for the whole."""
-    from idempotency import bodies  # noqa: PLC0415  # there may be none in an earlier version
-
     bodies.refuse_incomplete = lambda *_, **__: None
 
 
