@@ -372,13 +372,13 @@ def _claiming(claim: Claim, standing: _Standing | None) -> tuple[list[database.S
         sql = statements.CLAIM_WITHIN if claim.room else statements.CLAIM
         found.append((sql, (claim.id, *values, claim.fingerprints[0], *claim.room)))
     if found and get_connection(database.alias()).in_atomic_block:
-        with _refusing__unnamed_tenant():
+        with _refusing_unnamed_tenant():
             return [], any(database.fetch_each(*found))
     return found, False
 
 
 @contextmanager
-def _refusing__unnamed_tenant() -> Iterator[None]:
+def _refusing_unnamed_tenant() -> Iterator[None]:
     try:
         yield
     except DataError as error:
@@ -398,7 +398,7 @@ def _lock(
     """
     commit = [(statements.COMMIT_CLAIM, ())] if claiming else []
     try:
-        with database.reachable(), _refusing__unnamed_tenant():
+        with database.reachable(), _refusing_unnamed_tenant():
             rows = database.begin(*claiming, *commit, (statements.LOCK, (claim.id,)))
     except RequestInProgress:
         return True, None

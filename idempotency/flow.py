@@ -145,7 +145,11 @@ class _Run:
         response = _handled(self.request, error, self.attempt, self.options)
         if response is None:
             raise error
-        self._take(_rendered(response))
+        try:
+            self._take(_rendered(response))
+        except IdempotencyError as refusal:
+            claims.fail(self.attempt, type(refusal).__qualname__)
+            raise
 
     def settle(self) -> HttpResponseBase:
         """Keep the answer of an attempt that was rolled back, or record why there is none.

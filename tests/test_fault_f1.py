@@ -193,6 +193,7 @@ def test_fault_f1_a_raised_refusal_of_half_a_body_is_not_stored(alice: Account, 
     door = Door(view)
 
     assert send(door, b"whole", "text/plain", 3).status_code == 400
+    assert (row(door).attempts, row(door).last_error) == (1, "IncompleteBody")
     assert send(door, b"whole", "text/plain", 5).status_code == 201
 
 
