@@ -53,7 +53,7 @@ _CLAIM = f"""
     RETURNING 1
 """
 
-# Where the row is there already, its claim is somebody else's. Gives a row if it inserts one. The
+# Return a row if one is inserted: if there is one already, another request has claimed the key. The
 # division fails where callers of several schemas share the table, and the scope names none.
 CLAIM = _CLAIM.format("")
 

@@ -23,7 +23,7 @@ MICROSECOND = timedelta(microseconds=1)
 
 
 def leave(seconds: float) -> None:
-    """Let as much of the life of all keys be left, or none."""
+    """Set how much of the life of all keys is left, in seconds; 0 for none."""
     end = Now() + timedelta(seconds=seconds) if seconds else F("created_at") + MICROSECOND
     IdempotencyKey.objects.update(expires_at=end)
 
@@ -63,7 +63,7 @@ def test_fault_f2_a_view_that_takes_longer_than_a_key_lives_runs_once(
     assert left(door) == SECOND
 
 
-def test_fault_f2_whoever_waited_gets_the_response_though_it_has_expired(
+def test_fault_f2_a_copy_that_waited_gets_the_response_though_it_has_expired(
     make_door: MakeDoor,
 ) -> None:
     """It met the attempt. Keys that live for a millisecond show it without a race."""

@@ -158,7 +158,7 @@ def test_fault_f3_the_same_exceptions_of_a_view_are_what_they_were(
     assert not Payment.objects.exists()
 
 
-# A COMMIT whose fate nobody knows
+# A COMMIT whose outcome is not known
 
 
 def losing_the_commit(*, is_committed: bool) -> Any:

@@ -291,13 +291,13 @@ class ByTenant:
         return self.alias if model is User else None
 
     def allow_migrate(self, db: str, app_label: str, **hints: Any) -> bool | None:
-        """Let users live in each database of a tenant, and the keys in one."""
+        """Migrate users to the database of each tenant, and the keys to one."""
         return db != "default" if app_label == "auth" else db == "default"
 
 
 @pytest.fixture
 def databases(alice: Account, settings: Any) -> Iterator[type[ByTenant]]:
-    """Give each of two tenants a database, which is the test database once more."""
+    """Name a database for each of two tenants, which is the test database once more."""
     for alias in SCHEMAS:
         connections.settings[alias] = {**connection.settings_dict, "ATOMIC_REQUESTS": False}
     settings.DATABASE_ROUTERS = [f"{__name__}.ByTenant"]

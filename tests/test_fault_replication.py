@@ -79,7 +79,7 @@ def connect(server: Server, **options: Any) -> None:
 
 @pytest.fixture
 def parted(server: Server) -> Iterator[Server]:
-    """Let every commit wait for a standby that is away."""
+    """Have every commit wait for a standby that is away."""
     replication.expect(server, "sync")
     yield server
     come_back(server)
@@ -88,7 +88,7 @@ def parted(server: Server) -> Iterator[Server]:
 
 
 def come_back(server: Server) -> None:
-    """Let all waits end as they should: nothing is to be waited for any more."""
+    """End all waits as they should end: no standby is named any more."""
     replication.expect(server, "async")
 
 
