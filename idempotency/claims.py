@@ -138,6 +138,8 @@ class _Standing(NamedTuple):
     """Whether the table is that of the schema which the request works in."""
     is_awaited: bool
     """Whether commits wait for a synchronous standby."""
+    looked_at: str
+    """When, as PostgreSQL writes it."""
 
 
 class _Locked(NamedTuple):
@@ -175,11 +177,12 @@ def attempt(
             claim would not be committed before the view runs.
     """
     _refuse_open_transaction()
-    arrived = time.monotonic()
-    deadline = arrived + wait
+    deadline = time.monotonic() + wait
     waiting = waiting or Stopwatch()
+    first_look: str | None = None
     for look in count():
-        standing = _read(claim, timedelta(seconds=time.monotonic() - arrived if look else 0))
+        standing = _read(claim, first_look)
+        first_look = first_look or (standing.looked_at if standing else None)
         if standing and (answer := _answer(claim, standing)):
             yield answer
             return
@@ -337,9 +340,9 @@ def _end_inner_blocks(attempt: Attempt) -> None:
         roll_back()
 
 
-def _read(claim: Claim, waited: timedelta) -> _Standing | None:
+def _read(claim: Claim, first_look: str | None) -> _Standing | None:
     with database.reachable():
-        row = database.fetch(statements.READ, (waited, claim.id))
+        row = database.fetch(statements.READ, (first_look, claim.id))
     standing = _Standing(*row) if row else None
     if standing and not (claim.names_tenant or standing.is_own):
         raise _unnamed_tenant()

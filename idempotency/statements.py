@@ -19,11 +19,13 @@ IS_OWN = "to_regclass(quote_ident(current_schema()) || '.idempotency_key') IS NO
 _IS_AWAITED = "current_setting('synchronous_standby_names') <> '' AND NOT pg_is_in_recovery()"
 
 # What almost every retry needs, and nothing else: it writes nothing, and locks nothing. The first
-# value is the time since the request arrived: what was completed in it, it has met.
+# value is when this request has looked first, by the clock of the server, or NULL: it has met an
+# attempt that was completed since, and finds its response though that has expired.
 READ = f"""
     SELECT expires_at <= statement_timestamp()
-           AND NOT coalesce(completed_at > statement_timestamp() - %s::interval, false),
-           fingerprint, status, status_code, headers, body, trace, {IS_OWN}, {_IS_AWAITED}
+           AND NOT coalesce(completed_at >= %s::timestamptz, false),
+           fingerprint, status, status_code, headers, body, trace, {IS_OWN}, {_IS_AWAITED},
+           statement_timestamp()::text
       FROM idempotency_key WHERE id = %s::uuid
 """
 

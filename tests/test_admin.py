@@ -557,6 +557,7 @@ def scans(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield from scans(part)
 
 
+@pytest.mark.slow
 def test_no_page_reads_the_whole_table(clerk: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every query of every list goes through an index, and reads no more rows than a window has."""
     monkeypatch.setattr(changelist, "WINDOW", 200)

@@ -135,6 +135,7 @@ def test_a_worker_killed_in_mid_statement_lets_its_key_go(kind: str, server: htt
     assert Payment.objects.count() == 1
 
 
+@pytest.mark.slow
 def test_a_worker_that_hangs_lets_its_key_go(alice: Account, serve_shop: ServeShop) -> None:
     """After the time that the role's sessions may pause in a transaction, and with no effect."""
     pause = "-c idle_in_transaction_session_timeout=5s"  # longer than the slow card's

@@ -95,10 +95,7 @@ def test_fault_f3_no_handler_is_asked(make_door: MakeDoor, error: type[Exception
     check(make_door(with_hook(failing(error)), exception_handler=refuse_everything))
 
 
-@pytest.mark.parametrize("handler", [None, refuse_everything])
-def test_fault_f3_a_connection_that_is_lost_in_a_hook_is_no_503(
-    make_door: MakeDoor, handler: Any
-) -> None:
+def test_fault_f3_a_connection_that_is_lost_in_a_hook_is_no_503(make_door: MakeDoor) -> None:
     """It would say that nothing was processed."""
 
     def lose() -> None:
@@ -107,7 +104,7 @@ def test_fault_f3_a_connection_that_is_lost_in_a_hook_is_no_503(
         with connection.cursor() as cursor:
             cursor.execute("SELECT 1")
 
-    check(make_door(with_hook(lose), exception_handler=handler))
+    check(make_door(with_hook(lose), exception_handler=refuse_everything))
 
 
 def test_fault_f3_a_database_that_is_gone_in_a_hook_is_no_503(make_function_door: MakeDoor) -> None:
@@ -178,13 +175,12 @@ def losing_the_commit(*, is_committed: bool) -> Any:
     return connection.execute_wrapper(lose)
 
 
-@pytest.mark.parametrize("handler", [None, refuse_everything])
 @pytest.mark.parametrize("is_committed", [False, True])
 def test_fault_f3_a_connection_that_is_lost_during_the_commit_says_nothing_false(
-    make_door: MakeDoor, *, is_committed: bool, handler: Any
+    make_door: MakeDoor, *, is_committed: bool
 ) -> None:
     """Neither that it was processed nor that it was not; the retry finds out."""
-    door = make_door(created, exception_handler=handler)
+    door = make_door(created, exception_handler=refuse_everything)
     with losing_the_commit(is_committed=is_committed):
         first = door()
     connection.close()

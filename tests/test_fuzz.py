@@ -70,6 +70,7 @@ def test_a_target_notices_what_is_wrong(name: str, monkeypatch: pytest.MonkeyPat
         run()
 
 
+@pytest.mark.slow
 def test_an_input_can_be_given_again(tmp_path: Path) -> None:
     """Without the engine, which is for Linux only."""
     path = tmp_path / "fuzz-key.input"

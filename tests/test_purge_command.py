@@ -160,6 +160,7 @@ def start(committed: None) -> Iterator[Start]:
         process.communicate()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)], ids=["SIGTERM", "SIGINT"]
 )
@@ -185,6 +186,7 @@ def test_a_signal_ends_it_after_the_batch(start: Start, number: signal.Signals, 
     assert record.ended_at
 
 
+@pytest.mark.slow
 def test_a_signal_in_the_last_batch_changes_nothing(start: Start) -> None:
     """The purge is complete, and so it says and so it exits."""
     put_expired(PAUSED)
@@ -199,6 +201,7 @@ def test_a_signal_in_the_last_batch_changes_nothing(start: Start) -> None:
     assert (output, command.returncode) == ("Deleted 1 expired idempotency key.\n", 0)
 
 
+@pytest.mark.slow
 def test_a_second_signal_ends_it_at_once(start: Start) -> None:
     """Though its batch is under way: PostgreSQL ends or drops that alone."""
     put_expired("a", PAUSED)
@@ -222,6 +225,7 @@ def catches_sigterm(pid: int) -> bool:
     return bool(caught >> (signal.SIGTERM - 1) & 1)
 
 
+@pytest.mark.slow
 def test_a_lost_connection_is_told_with_what_had_been_done(start: Start) -> None:
     """What was committed stays."""
     put_expired("a", PAUSED, "b")
@@ -242,6 +246,7 @@ def test_a_lost_connection_is_told_with_what_had_been_done(start: Start) -> None
     assert IdempotencyKey.objects.count() == 2
 
 
+@pytest.mark.slow
 def test_a_terminal_sees_a_bar(start: Start) -> None:
     """It moves with each batch, and makes place for the sentence."""
     pytest.importorskip("rich")
@@ -268,6 +273,7 @@ def test_a_terminal_sees_a_bar(start: Start) -> None:
     assert "━" in shown
 
 
+@pytest.mark.slow
 def test_off_a_terminal_there_is_no_bar(start: Start) -> None:
     """Only the sentence, for the log."""
     put_expired(*"abc")

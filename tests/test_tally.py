@@ -179,6 +179,7 @@ else:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("committed")
 def test_each_process_writes_its_own_counts_down_when_it_ends() -> None:
     """A child that was forked leaves its parent's counts to the parent."""
@@ -245,6 +246,7 @@ def outcome_of(response: Any) -> str:
     return by_status.get(response.status_code, "failed")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("alice")
 def test_two_workers_count_what_their_clients_saw() -> None:
     """Under load, and ended as a deployment ends them: the totals are those of the answers."""

@@ -281,6 +281,7 @@ with signals.reporting(None, "POST /"):
 """
 
 
+@pytest.mark.slow
 def test_it_works_without_opentelemetry() -> None:
     """It is an extra: nothing but one room imports it."""
     environment = {

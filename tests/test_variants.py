@@ -145,6 +145,7 @@ with shop({kind!r}) as client:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("committed")
 @pytest.mark.parametrize("kind", SERVERS)
 def test_the_shops_servers_end_with_the_tests(kind: str, orphan: Callable[[str], str]) -> None:

@@ -5,7 +5,6 @@ only in a row that has none yet, or all is rolled back. So that check is left ou
 """
 
 import os
-from datetime import timedelta
 
 from django.db import connection
 from django.utils import timezone
@@ -45,9 +44,9 @@ def _trust_the_clock() -> None:
     """Judge by the app's clock, and not by the database's, whether a key has expired."""
     read = statements.READ
 
-    def judged(claim: claims.Claim, waited: timedelta) -> claims._Standing | None:
+    def judged(claim: claims.Claim, first_look: str | None) -> claims._Standing | None:
         now = f"'{timezone.now().isoformat()}'::timestamptz"
-        row = database.fetch(read.replace("statement_timestamp()", now), (waited, claim.id))
+        row = database.fetch(read.replace("statement_timestamp()", now), (first_look, claim.id))
         return claims._Standing(*row) if row else None  # noqa: SLF001
 
     claims._read = judged  # noqa: SLF001

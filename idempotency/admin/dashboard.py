@@ -32,7 +32,12 @@ SERIES = {
     "mismatch": (_("mismatches (422)"), {Outcome.KEY_REUSED}),
     "failed": (
         _("failures"),
-        {Outcome.FAILED, Outcome.UNAVAILABLE, Outcome.TRANSACTION_CONFLICT},
+        {
+            Outcome.FAILED,
+            Outcome.UNAVAILABLE,
+            Outcome.OUTCOME_UNKNOWN,
+            Outcome.TRANSACTION_CONFLICT,
+        },
     ),
     "refused": (_("refused (400, 429)"), {Outcome.REFUSED, Outcome.TOO_MANY_KEYS}),
 }
