@@ -45,9 +45,9 @@ heart    ``claims`` and ``tenants``; for the admin, ``activity``; under all
          ``database``
 row      ``models``; under it ``digests``, its primary key, ``purges`` and
          ``records``; under all ``statements``, the SQL
-wire     ``http``, ``fingerprints``, ``answers``, ``problems``; for the admin,
-         ``preview``
-body     ``forms``, ``bodies``
+wire     ``http``, ``bodies``, ``fingerprints``, ``answers``, ``problems``;
+         for the admin, ``preview``
+field    ``forms``
 floor    ``exceptions``, ``conf``
 ground   ``signals``, which tell the outcomes
 ======== ====================================================================

@@ -4,8 +4,8 @@ A client that is cut off in the middle of its upload leaves a prefix of its body
 a valid request for something else. WSGI servers pass that prefix on and Django does not compare its
 length with ``Content-Length``. So it is compared here, before the key is claimed.
 
-This module reads private attributes of Django's requests: ``_stream`` and ``_body``, and the
-position of a ``LimitedStream``.
+This module reads private attributes of Django's requests: ``_stream``, ``_body`` and ``_files``,
+and the position of a ``LimitedStream``.
 """
 
 from contextlib import suppress
@@ -15,6 +15,7 @@ from django.core.handlers.asgi import ASGIRequest
 from django.core.handlers.wsgi import LimitedStream
 from django.http import HttpRequest
 
+from . import forms
 from .exceptions import IncompleteBody, LengthRequired
 
 _CHUNK = 2**16
@@ -53,7 +54,8 @@ def _is_unbounded(request: HttpRequest) -> bool:
     """Whether the body is chunked where Django reads as many bytes as Content-Length says: none."""
     if isinstance(request, ASGIRequest) or request.META.get("CONTENT_LENGTH"):
         return False
-    return "HTTP_TRANSFER_ENCODING" in request.META
+    # What is there all the same has been put together by a middleware.
+    return "HTTP_TRANSFER_ENCODING" in request.META and not getattr(request, "_body", b"")
 
 
 def _declared(request: HttpRequest) -> int:
@@ -64,26 +66,28 @@ def _declared(request: HttpRequest) -> int:
 
 
 def _arrived(request: Any, *, to_the_end: bool) -> int | None:
-    """Return the number of bytes that have arrived; None where the view may still read some."""
-    if hasattr(request, "_body"):
-        return len(request._body)
+    """Return the number of bytes that have arrived; None where the view may still read some.
+
+    The stream tells, and not what is kept: a middleware may have put another body in its place,
+    as one does that decompresses it.
+    """
     stream = request._stream
-    # The only kind of body that Django and its parsers read without keeping it.
-    is_parsed = request.content_type == "multipart/form-data" and hasattr(request, "_files")
+    # Reading of the body has ended then, be it for an error that a middleware has caught.
+    is_parsed = hasattr(request, "_files") and request.content_type in forms.MEDIA_TYPES
+    is_over = is_parsed or hasattr(request, "_body")
     if isinstance(stream, LimitedStream):
-        if not (to_the_end or is_parsed):
-            return None
-        with suppress(OSError):  # a connection that is reset sends no more, either
-            while stream.read(_CHUNK):
-                pass
+        if to_the_end and not is_over:
+            with suppress(OSError):  # a connection that is reset sends no more, either
+                while stream.read(_CHUNK):
+                    pass
         position: int = stream._pos  # type: ignore[attr-defined]
-        return position
-    if getattr(stream, "seekable", bool)():  # an ASGI server has sent it all before the view runs
+        return position if to_the_end or is_over else None
+    if getattr(stream, "seekable", bool)():  # kept by Django, or by an ASGI server in a file
         before = stream.tell()
         size: int = stream.seek(0, 2)
         stream.seek(before)
         return size
-    if not (to_the_end or is_parsed):
+    if not (to_the_end or is_over):
         return None
     raise RuntimeError(
         f"A middleware has replaced the request's stream by {type(stream).__name__}, so nothing "

@@ -57,7 +57,8 @@ logger = logging.getLogger("idempotency")
 
 _TIMED_OUT = {"55P03", "57014"}
 _DIVISION_BY_ZERO = "22012"
-"""SQLSTATEs: lock time-out and cancelled statement; and see ``COMPLETE`` and ``CLAIM``."""
+"""SQLSTATEs: lock time-out and cancelled statement; and what ``statements.COMPLETE`` and
+``statements.CLAIM`` raise on purpose."""
 
 _COURTESY = 0.05
 """Seconds. Nothing depends on it but how often a refused view runs once more."""
@@ -83,8 +84,9 @@ class Claim:
     ttl: timedelta
     most: int | None = None
     """How many keys of the scope may live for this one to be claimed; None for any number."""
-    names_tenant: bool = False
-    """Whether the scope is unique over all schemas whose callers may share the table."""
+    users: str | None = None
+    """The table of users that must lie in the schema of the keys; None where the scope names the
+    tenant, or there is no such table."""
 
     @property
     def room(self) -> tuple[str, int, int] | tuple[()]:
@@ -135,7 +137,7 @@ class _Standing(NamedTuple):
     body: bytes | None
     trace: bytes
     is_own: bool
-    """Whether the table is that of the schema which the request works in."""
+    """Whether the table lies in the schema of the users' table."""
     is_awaited: bool
     """Whether commits wait for a synchronous standby."""
     looked_at: str
@@ -237,6 +239,21 @@ def complete(attempt: Attempt, answer: Answer) -> bool:
         ) from error
 
 
+def prolong(attempt: Attempt, seconds: float) -> None:
+    """Keep the answer for a useful time after its commit, where that took so many seconds.
+
+    It may wait for a standby, or for a deferred trigger, and is not seen before its end.
+    """
+    useful = min(attempt.ttl, _USEFUL)
+    if seconds < useful.total_seconds() * (1 - _NEARLY):
+        return
+    values = (useful, attempt.id, attempt.first_seen, attempt.number)
+    try:
+        database.fetch(statements.PROLONG, values)
+    except (DatabaseError, InterfaceError):
+        logger.warning("Could not prolong the life of an answer.", exc_info=True)
+
+
 def is_rolled_back() -> bool:
     """Tell, inside an attempt's transaction, whether it is bound to be rolled back."""
     return get_rollback(using=database.alias())
@@ -285,7 +302,7 @@ def confirm() -> None:
         raise OutcomeUnknown
 
 
-def find(scope: str, key: str, *, names_tenant: bool) -> IdempotencyKey | None:
+def find(scope: str, key: str, *, users: str | None) -> IdempotencyKey | None:
     """Return a caller's key for them to look at, or None if it is not there.
 
     Raises:
@@ -294,8 +311,8 @@ def find(scope: str, key: str, *, names_tenant: bool) -> IdempotencyKey | None:
         StoreUnavailable: The database cannot be reached.
     """
     with database.reachable():
-        found = IdempotencyKey.objects.find(scope, key)
-    if found and not (names_tenant or found.is_own):
+        found = IdempotencyKey.objects.find(scope, key, users)
+    if found and not found.is_own:
         raise _unnamed_tenant()
     if found and found.status == IdempotencyKey.Status.COMPLETED:
         confirm()
@@ -342,9 +359,9 @@ def _end_inner_blocks(attempt: Attempt) -> None:
 
 def _read(claim: Claim, first_look: str | None) -> _Standing | None:
     with database.reachable():
-        row = database.fetch(statements.READ, (first_look, claim.id))
+        row = database.fetch(statements.READ, (first_look, claim.users, claim.id))
     standing = _Standing(*row) if row else None
-    if standing and not (claim.names_tenant or standing.is_own):
+    if standing and not standing.is_own:
         raise _unnamed_tenant()
     return standing
 
@@ -352,10 +369,10 @@ def _read(claim: Claim, first_look: str | None) -> _Standing | None:
 def _unnamed_tenant() -> ImproperlyConfigured:
     """Return the error for callers of several schemas that share the table under one scope."""
     return ImproperlyConfigured(
-        "Idempotency keys are kept in another schema than the one that this request works in, so "
-        "callers of several tenants may share them, and a key's scope does not name the tenant: "
-        "one tenant's response could be replayed to another. Set IDEMPOTENCY['TENANT'], or create "
-        "the table in each tenant's schema."
+        "Idempotency keys are kept in another schema than the users of this request, so users of "
+        "several tenants may share them, and a key's scope does not name the tenant: one tenant's "
+        "response could be replayed to another. Set IDEMPOTENCY['TENANT'], or create the table in "
+        "each tenant's schema."
     )
 
 
@@ -371,7 +388,7 @@ def _claiming(claim: Claim, standing: _Standing | None) -> tuple[list[database.S
         sql = statements.TAKE_OVER_WITHIN if claim.room else statements.TAKE_OVER
         found.append((sql, values + claim.room))
     if not standing or standing.is_expired:  # a purge may be deleting it
-        values = (claim.ttl, claim.names_tenant, claim.scope, claim.key, claim.operation)
+        values = (claim.ttl, claim.users, claim.scope, claim.key, claim.operation)
         sql = statements.CLAIM_WITHIN if claim.room else statements.CLAIM
         found.append((sql, (claim.id, *values, claim.fingerprints[0], *claim.room)))
     if found and get_connection(database.alias()).in_atomic_block:

@@ -266,9 +266,9 @@ class TransactionConflict(IdempotencyError):
 
 
 class AfterCommitError(RuntimeError):
-    """A hook of ``transaction.on_commit()`` failed when the view's work had been committed.
+    """The view's work was committed, and then a hook of ``transaction.on_commit()`` failed.
 
-    Its cause is the hook's own exception. That one is not raised further, because Django or the
-    project might turn it into a 4xx response, which would say that nothing was done. The client
-    gets a 500 response, and a retry the stored one.
+    Its cause is the hook's own exception, or that of a connection lost at that moment. That one is
+    not raised further, because Django or the project might turn it into a 4xx response, which would
+    say that nothing was done. The client gets a 500 response, and a retry the stored one.
     """

@@ -6,6 +6,7 @@
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from time import monotonic
 from typing import Any, cast
 
 from django.core.handlers.exception import response_for_exception
@@ -94,6 +95,7 @@ class _Run:
     """Whether the commit is as durable as was asked."""
     is_unknown: bool = False
     """Whether the connection was lost during the commit."""
+    seconds_to_commit: float = 0
     error_name: str = ""
     """Why nothing was committed."""
 
@@ -115,25 +117,28 @@ class _Run:
             claims.roll_back()
 
     def _commit(self, kept: answers.Answer) -> None:
+        began = monotonic()
         try:
             self.is_confirmed = claims.complete(self.attempt, kept)
         except OutcomeUnknown:
             self.is_unknown = True  # Django may go on to raise another error for the connection
             raise
         self.is_committed = True
+        self.seconds_to_commit = monotonic() - began
 
     def recover(self, error: Exception) -> None:
         """Take the answer for an exception out of the attempt.
 
         Raises:
             AfterCommitError: The view's work has been committed.
-            Exception: The same, where there is none.
+            OutcomeUnknown: It may have been.
+            Exception: `error` itself, where there is no answer for it.
         """
         if self.is_committed:
             self.report.outcome = Outcome.EXECUTED
             raise AfterCommitError(
-                "The view's work and its response are committed, and a hook of "
-                f"transaction.on_commit() has failed: {type(error).__qualname__}"
+                "The view's work and its response are committed, and then a hook of "
+                f"transaction.on_commit() failed, or the connection: {type(error).__qualname__}"
             ) from error
         self.error_name = type(error).__qualname__
         if self.is_unknown or isinstance(error, IdempotencyError):
@@ -157,10 +162,11 @@ class _Run:
         Raises:
             OutcomeUnknown: No synchronous standby has confirmed what was committed.
         """
-        if not self.is_confirmed:
-            raise OutcomeUnknown
-        if not self.is_committed:
-            # Nothing of the view's work is left.
+        if self.is_committed:
+            claims.prolong(self.attempt, self.seconds_to_commit)
+            if not self.is_confirmed:
+                raise OutcomeUnknown
+        else:
             _roll_back_others()
             if not self.kept:
                 claims.fail(self.attempt, self.error_name)

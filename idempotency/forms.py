@@ -10,12 +10,12 @@ BESIDE_THE_POINT = frozenset({KEY_FIELD, "csrfmiddlewaretoken"})
 """Fields that say nothing of what the sender wants: another rendering of a form fills them in anew,
 the CSRF token because Django masks it each time."""
 
-_MEDIA_TYPES = frozenset({"application/x-www-form-urlencoded", "multipart/form-data"})
+MEDIA_TYPES = frozenset({"application/x-www-form-urlencoded", "multipart/form-data"})
 
 
 def is_form(request: HttpRequest) -> bool:
     """Tell whether a request is the post of an HTML form."""
-    return request.method == "POST" and request.content_type in _MEDIA_TYPES
+    return request.method == "POST" and request.content_type in MEDIA_TYPES
 
 
 def fields(request: HttpRequest) -> QueryDict:

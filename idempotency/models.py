@@ -24,10 +24,6 @@ _IS_RUNNING = RawSQL(
 )
 """Whether the transaction that locked the row last is going on. The locks are read once a query."""
 
-_IS_OWN = RawSQL(  # noqa: S611  # a constant
-    statements.IS_OWN, (), output_field=models.BooleanField()
-)
-
 
 class IdempotencyKeyQuerySet(models.QuerySet["IdempotencyKey"]):
     """The verbs on many keys."""
@@ -92,13 +88,15 @@ class IdempotencyKeyQuerySet(models.QuerySet["IdempotencyKey"]):
             self.model.objects.using(keys.db).filter(pk__in=[key.pk for key in free]).delete()
         return free
 
-    def find(self, scope: str, key: str) -> "IdempotencyKey | None":
+    def find(self, scope: str, key: str, users: str | None = None) -> "IdempotencyKey | None":
         """Return the key, from the database that writes, or None if it is not there.
 
-        It has ``is_running``; and ``is_own``, whether the table is that of the current schema.
+        It has ``is_running``; and ``is_own``, whether the table of keys lies in the schema of the
+        table ``users``.
         """
+        is_own = RawSQL(statements.IS_OWN, (users,), output_field=models.BooleanField())  # noqa: S611
         row = self.primary().filter(pk=digests.digest(scope, key), expires_at__gt=Now())
-        row = row.annotate(is_own=_IS_OWN)  # type: ignore[no-redef]
+        row = row.annotate(is_own=is_own)  # type: ignore[no-redef]
         return row.with_running().defer("headers", "body").first()
 
     def purge(

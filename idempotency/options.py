@@ -126,5 +126,5 @@ class Options:
             operation=operation,
             ttl=self.life(),
             most=conf.settings.MAX_KEYS_PER_SCOPE,
-            names_tenant=scope.names_tenant,
+            users=scope.users,
         )

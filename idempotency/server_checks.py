@@ -27,6 +27,7 @@ _SCHEMAS = """
       FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
      WHERE relname IN (%s, 'django_migrations', 'idempotency_key')
        AND relkind IN ('r', 'p') AND nspname !~ '^pg_'
+       AND has_schema_privilege(nspname, 'USAGE') AND has_table_privilege(pg_class.oid, 'SELECT')
      GROUP BY nspname
     HAVING count(*) FILTER (WHERE relname <> 'idempotency_key') = 2
 """
@@ -92,20 +93,27 @@ def _unbounded_statement(role: str) -> CheckMessage:
 def check_schemas(*, databases: Collection[str] | None, **_kwargs: Any) -> list[CheckMessage]:
     """``idempotency.E009``: schemas that have users of their own share a table of keys.
 
-    It is seen in the catalogue, whatever sets the search path. Only schemas that Django migrates
-    count: a copy of a table is no tenant.
+    It is seen in the catalogue, whatever sets the search path. Only schemas count where Django has
+    migrated apps of this project, and no others: neither a copy of a table is a tenant nor another
+    project.
     """
     alias, users = database.alias(), tenants.user_model()
     if users is None or conf.tenant() or not _is_migrated(alias, databases or (), IdempotencyKey):
         return []
     with connections[alias].cursor() as cursor:
         cursor.execute(_SCHEMAS, [users._meta.db_table])  # noqa: SLF001  # documented by Django
-        rows = cursor.fetchall()
+        rows = [row for row in cursor.fetchall() if _is_of_this_project(cursor, row[0])]
     with_keys = [schema for schema, has_keys in rows if has_keys]
     without = sorted(schema for schema, has_keys in rows if not has_keys)
     if not tenants.is_split([*with_keys, *without], with_keys):
         return []
     return [keys_are_shared(f"The schemas {', '.join(without[:3])} have users, and no own keys")]
+
+
+def _is_of_this_project(cursor: Any, schema: str) -> bool:
+    name = cursor.db.ops.quote_name(schema)
+    cursor.execute(f"SELECT DISTINCT app FROM {name}.django_migrations")  # noqa: S608  # quoted
+    return {app for (app,) in cursor.fetchall()} <= set(apps.app_configs)
 
 
 def check_purge(databases: Collection[str] | None = None, **_kwargs: Any) -> list[CheckMessage]:

@@ -10,9 +10,10 @@ the end, and do what the ORM has no words for.
 # disk carries the claim with it; and a claim that a crash loses is a request never seen.
 _WITHOUT_FSYNC = "(SELECT set_config('synchronous_commit', 'off', true)) AS without_fsync"
 
-# Whether the table lies in the first schema that unqualified names are looked up in. Where it does
-# not, other schemas may come first for other requests, and their callers share it.
-IS_OWN = "to_regclass(quote_ident(current_schema()) || '.idempotency_key') IS NOT NULL"
+# Whether the table lies in the schema of the users' table, whose name is the value. Where it does
+# not, other requests may find other users, with the same primary keys. NULL asks for nothing.
+_SCHEMA = "(pg_identify_object('pg_class'::regclass, to_regclass({}), 0)).schema"
+IS_OWN = f"coalesce({_SCHEMA} = {_SCHEMA}, true)".format("'idempotency_key'", "%s")
 
 # A replay must not acknowledge what a COMMIT has not acknowledged yet. A standby cannot be asked
 # for that, and has on its disk what it shows.
@@ -49,7 +50,7 @@ _CLAIM = f"""
         last_error
     )
     SELECT %s::uuid, statement_timestamp(), statement_timestamp() + %s::interval,
-           1 / (%s OR {IS_OWN})::int, 'in_progress', %s, %s, %s, %s::bytea, ''
+           1 / {IS_OWN}::int, 'in_progress', %s, %s, %s, %s::bytea, ''
       FROM {_WITHOUT_FSYNC}{{}}
     ON CONFLICT (id) DO NOTHING
     RETURNING 1
@@ -138,6 +139,14 @@ _SAVE = """
 COMPLETE = f"""
     WITH saved AS ({_SAVE.format(f"{_MINE} AND pg_xact_status(%s::xid8) <> 'aborted'")})
     SELECT 1 / count(*) FROM saved
+"""
+
+# Where the COMMIT took so long that the response had no time left when it could be seen.
+PROLONG = """
+    UPDATE idempotency_key
+       SET expires_at = greatest(expires_at, statement_timestamp() + %s::interval)
+     WHERE id = %s::uuid AND created_at = %s::timestamptz AND attempts = %s
+    RETURNING 1
 """
 
 # After a rollback, when the lock is gone.

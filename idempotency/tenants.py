@@ -21,8 +21,8 @@ class Scope(NamedTuple):
     """Whose key it is."""
 
     name: str
-    names_tenant: bool
-    """Whether a tenant or a schema is part of the name."""
+    users: str | None
+    """The table of users that must lie in the schema of the keys, for the name tells no tenant."""
 
 
 def scope(
@@ -39,25 +39,46 @@ def scope(
     """
     tenant = tenant or conf.tenant()
     name = http.scope(request, caller, tenant)
-    home, users = database.alias(), _alias_of_users()
-    schemas = [*_schemas(home, users)]
-    parts = [f"database:{quote(users, safe='')}"] if users != home else []
+    model, home = _model_of(name), database.alias()
+    alias = _alias_of(model) if model else home
+    schemas = [*_schemas(home, alias)]
+    parts = [f"database:{quote(alias, safe='')}"] if alias != home else []
     parts += [f"schema:{quote(schema, safe='')}" for schema in schemas]
-    return Scope(http.checked_scope("/".join([*parts, name])), bool(tenant or schemas))
+    is_named = tenant or schemas or alias != home
+    users = _table_of(model) if model and not is_named else None
+    return Scope(http.checked_scope("/".join([*parts, name])), users)
 
 
 def user_model() -> type[Model] | None:
     """Return the project's model of users, None where it is not installed."""
+    return _model(conf.of_project("AUTH_USER_MODEL", "auth.User"))
+
+
+def _model_of(name: str) -> type[Model] | None:
+    """Return the model of the user that a scope names, or that of the project's users."""
+    kind = name.rpartition("/")[2].partition(":")[0]
+    return _model(kind) or user_model()
+
+
+def _model(label: str) -> type[Model] | None:
     try:
-        return apps.get_model(conf.of_project("AUTH_USER_MODEL", "auth.User"))
+        return apps.get_model(label)
     except (LookupError, ValueError):
         return None
 
 
-def _alias_of_users() -> str:
+def _alias_of(model: type[Model]) -> str:
     # Never the one that the user was read from: of several replicas each would be another caller.
-    model = user_model()
-    return router.db_for_write(model) if model else database.alias()
+    try:
+        return router.db_for_write(model)
+    except Exception:  # this router lets nothing write users
+        return database.alias()
+
+
+def _table_of(model: type[Model]) -> str | None:
+    """Return a model's table as PostgreSQL looks it up; None where its name has a schema."""
+    table = model._meta.db_table  # noqa: SLF001  # documented by Django
+    return None if "." in table else f'"{table}"'
 
 
 def _schemas(*aliases: str) -> Iterator[str]:
@@ -73,11 +94,22 @@ def is_split(users: Collection[object], keys: Collection[object]) -> bool:
 
 
 def databases_of(model: type[Model]) -> set[str]:
-    """Return the aliases that a model is migrated to; none where the router cannot tell yet."""
+    """Return the aliases that a router says a model is migrated to; none where it cannot tell yet.
+
+    That nothing forbids it says nothing: most projects have a database more, and no users there.
+    """
     try:
-        return {it for it in connections if router.allow_migrate_model(it, model)}
+        return {alias for alias in connections if _is_migrated_to(alias, model)}
     except Exception:  # this router decides by the request, and there is none
         return set()
+
+
+def _is_migrated_to(alias: str, model: type[Model]) -> bool:
+    options = model._meta  # noqa: SLF001  # documented by Django
+    hints = {"model_name": options.model_name, "model": model}
+    asked = (getattr(it, "allow_migrate", None) for it in router.routers)
+    said = (ask(alias, options.app_label, **hints) for ask in asked if ask)
+    return next((it for it in said if it is not None), False)
 
 
 def kinds_of_schemas(model: type[Model]) -> set[str]:

@@ -24,7 +24,7 @@ def key_status(request: HttpRequest, key: str, scope: conf.Resolver | None = Non
     """
     try:
         caller = tenants.scope(request, scope)
-        found = claims.find(caller.name, key, names_tenant=caller.names_tenant)
+        found = claims.find(caller.name, key, users=caller.users)
         if found is None:
             raise UnknownKey
     except IdempotencyError as error:

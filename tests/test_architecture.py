@@ -38,8 +38,8 @@ LEVELS = [
     {"models"},
     {"purges", "records", "digests"},
     {"statements"},
-    {"http", "answers", "problems", "fingerprints", "preview"},
-    {"forms", "bodies"},
+    {"http", "answers", "bodies", "problems", "fingerprints", "preview"},
+    {"forms"},
     {"exceptions", "conf"},
     {"signals"},
 ]

@@ -1,11 +1,13 @@
 """Half a body is not taken for the request: it is refused before the claim and before the view."""
 
+import gzip
 import io
 import json
 import random
 import socket
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from tempfile import SpooledTemporaryFile
 from typing import Any
 from unittest import mock
@@ -15,6 +17,7 @@ import pytest
 from asgiref.sync import async_to_sync
 from conftest import DOORS, Door, MakeDoor, ServeShop
 from django.core.files.uploadedfile import SimpleUploadedFile
+from django.core.files.uploadhandler import StopUpload, TemporaryFileUploadHandler
 from django.http import HttpRequest, HttpResponse
 from django.test import AsyncClient, Client
 from django.test.client import encode_multipart
@@ -194,6 +197,109 @@ def test_fault_f1_a_raised_refusal_of_half_a_body_is_not_stored(alice: Account, 
     assert send(door, b"whole", "text/plain", 3).status_code == 400
     assert (row(door).attempts, row(door).last_error) == (1, "IncompleteBody")
     assert send(door, b"whole", "text/plain", 5).status_code == 201
+
+
+@pytest.mark.parametrize("kind", ["function", "async-function", "class", "async-class"])
+@pytest.mark.parametrize("swallow", ["POST", "body", "read"])
+def test_fault_f1_an_error_that_a_middleware_has_caught_is_a_missing_end(
+    alice: Account, serve: Any, settings: Any, swallow: str, kind: str
+) -> None:
+    """As Django's own middleware for CSRF tokens does: what is left of the form is empty."""
+    settings.MIDDLEWARE = [*settings.MIDDLEWARE, f"{__name__}.swallow_{swallow.lower()}"]
+    view = DOORS[kind](created, form=True)
+    serve(view)
+    door = Door(view, key="")
+    body = f"amount=1&idempotency_key={uuid.uuid4()}".encode()
+
+    for stream in (Reset(body[:10]), Cut(body[:10])):
+        response = send(door, body, FORM, 10, **{"wsgi.input": stream})
+        assert response.status_code == 400
+        assert not Payment.objects.exists()
+    assert not IdempotencyKey.objects.exists()
+
+
+def _swallowing(read: Callable[[HttpRequest], object]) -> Any:
+    def middleware(get_response: Callable[[HttpRequest], Any]) -> Callable[[HttpRequest], Any]:
+        def swallow(request: HttpRequest) -> Any:
+            with suppress(OSError):
+                read(request)
+            return get_response(request)
+
+        return swallow
+
+    return middleware
+
+
+swallow_post = _swallowing(lambda request: request.POST)
+swallow_body = _swallowing(lambda request: request.body)
+swallow_read = _swallowing(lambda request: request.read(10))
+
+
+def test_fault_f1_a_body_that_was_decompressed_is_measured_as_it_arrived(
+    make_function_door: MakeDoor, settings: Any
+) -> None:
+    """A middleware has put a shorter one in its place, as it also may a longer one."""
+    settings.MIDDLEWARE = [*settings.MIDDLEWARE, f"{__name__}.decompress"]
+    door = make_function_door(created)
+    for content in (b"{}", b"x" * 1000):
+        body = gzip.compress(content)
+        door.key = str(uuid.uuid4())
+        assert send(door, body, "text/plain", len(body) - 9).status_code == 400
+        assert send(door, body, "text/plain", len(body)).status_code == 201
+
+
+def decompress(get_response: Callable[[HttpRequest], Any]) -> Callable[[HttpRequest], Any]:
+    """Return a middleware that replaces the body, where that is whole."""
+
+    def middleware(request: Any) -> Any:
+        with suppress(EOFError):
+            request._body = gzip.decompress(request.body)
+        return get_response(request)
+
+    return middleware
+
+
+def test_fault_f1_chunks_that_a_middleware_has_put_together_are_taken(
+    make_function_door: MakeDoor, settings: Any
+) -> None:
+    """It knows where they end."""
+    settings.MIDDLEWARE = [*settings.MIDDLEWARE, f"{__name__}.put_together"]
+    door = make_function_door(created)
+    chunked = {"HTTP_TRANSFER_ENCODING": "chunked", "CONTENT_LENGTH": ""}
+
+    assert send(door, b"whole", "text/plain", 5, **chunked).status_code == 201
+
+
+def put_together(get_response: Callable[[HttpRequest], Any]) -> Callable[[HttpRequest], Any]:
+    """Return a middleware that reads what its server has taken out of the chunks."""
+
+    def middleware(request: Any) -> Any:
+        request._body = request.META["wsgi.input"].read()
+        return get_response(request)
+
+    return middleware
+
+
+def test_fault_f1_an_upload_that_a_handler_has_reset_is_not_read_on(
+    make_function_door: MakeDoor, settings: Any
+) -> None:
+    """It wants no more of it."""
+    settings.FILE_UPLOAD_HANDLERS = [f"{__name__}.Resetting"]
+    door = make_function_door(created)
+    body = multipart(receipt=SimpleUploadedFile("large.bin", b"x" * 5_000_000))
+    stream = Cut(body)
+
+    assert send(door, body, MULTIPART, 0, **{"wsgi.input": stream}).status_code == 400
+    assert stream.tell() < 1_000_000
+    assert not Payment.objects.exists()
+
+
+class Resetting(TemporaryFileUploadHandler):
+    """Ends an upload at its first chunk."""
+
+    def receive_data_chunk(self, raw_data: bytes, start: int) -> bytes | None:
+        """End it."""
+        raise StopUpload(connection_reset=True)
 
 
 class Reset(Cut):

@@ -8,6 +8,7 @@ from unittest import mock
 
 import pytest
 from conftest import MakeDoor
+from django.db import connection
 from django.db.models import F
 from django.db.models.functions import Now
 from django.http import Http404, HttpRequest, HttpResponse
@@ -151,6 +152,31 @@ def _late(door: Any) -> Any:
 
     with mock.patch.object(claims, "keep", keep_late):
         return door()
+
+
+def test_fault_f2_a_commit_that_takes_long_leaves_a_useful_time_after_it(
+    make_door: MakeDoor, committed: None
+) -> None:
+    """Nothing sees the response before its end, and its time has run meanwhile."""
+
+    def work(request: HttpRequest) -> HttpResponse:
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "CREATE OR REPLACE FUNCTION pg_temp.dawdle() RETURNS trigger LANGUAGE plpgsql AS"
+                " $$ BEGIN PERFORM pg_sleep(0.5); RETURN NULL; END $$;"
+                "CREATE TEMPORARY TABLE late (n int) ON COMMIT DROP;"
+                "CREATE CONSTRAINT TRIGGER dawdle AFTER INSERT ON late DEFERRABLE INITIALLY"
+                " DEFERRED FOR EACH ROW EXECUTE FUNCTION pg_temp.dawdle();"
+                "INSERT INTO late VALUES (1)"
+            )
+        return created(request)
+
+    door = make_door(work, ttl=timedelta(seconds=0.4))
+    before = IdempotencyKey.objects.expired().count()
+    first = door()
+
+    assert (first.status_code, before) == (201, 0)
+    assert left(door) > timedelta(seconds=0.8), "The commit's time, and a life after it."
 
 
 def test_fault_f2_an_ordinary_request_leaves_the_expiry_alone(make_door: MakeDoor) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from conftest import DOORS, Door, MakeDoor
-from django.contrib.auth.models import User
+from django.contrib.auth.models import Group, User
 from django.core import checks
 from django.core.checks import CheckMessage
 from django.core.exceptions import ImproperlyConfigured
@@ -32,6 +32,7 @@ def schemas(committed: None) -> Iterator[None]:
             cursor.execute(
                 f"CREATE SCHEMA {schema};"
                 f"CREATE TABLE {schema}.django_migrations (LIKE public.django_migrations);"
+                f"INSERT INTO {schema}.django_migrations SELECT * FROM public.django_migrations;"
                 f"CREATE TABLE {schema}.auth_user (LIKE public.auth_user INCLUDING ALL)"
             )
         yield
@@ -421,6 +422,90 @@ def test_fault_n_schemas_that_share_keys_are_found_in_the_catalogue(schemas: Non
     assert said("default") == []
 
 
+def test_fault_n_another_project_is_no_tenant(schemas: None) -> None:
+    """It has apps that this one has not."""
+    with connection.cursor() as cursor:
+        for schema in SCHEMAS:
+            cursor.execute(
+                f"INSERT INTO {schema}.django_migrations VALUES (0, 'theirs', '0001', now())"
+            )
+    assert said("default") == []
+
+
+@pytest.mark.parametrize("path", ["public, acme", "acme, public"])
+def test_fault_n_the_order_of_the_schemas_does_not_matter(
+    make_door: MakeDoor, schemas: None, path: str
+) -> None:
+    """What counts is whose users a request finds, beside whose keys."""
+    door = make_door(note, scope=the_first_user)
+    with connection.cursor() as cursor:
+        cursor.execute("DROP TABLE globex.auth_user; ALTER TABLE public.auth_user RENAME TO hidden")
+        cursor.execute(f"SET search_path TO {path}")
+        try:
+            assert door().status_code == 500
+        finally:
+            cursor.execute("ALTER TABLE public.hidden RENAME TO auth_user")
+    assert RAN == []
+
+
+@pytest.mark.parametrize("path", ["empty, public", "pg_catalog, public", "pg_temp, public"])
+def test_fault_n_a_project_without_tenants_may_have_other_schemas(
+    make_function_door: MakeDoor, committed: None, path: str
+) -> None:
+    """Such as one for extensions, or one with the role's name: users and keys lie together."""
+    door = make_function_door(note, scope=the_first_user)
+    with connection.cursor() as cursor:
+        cursor.execute(f"CREATE SCHEMA empty; SET search_path TO {path}")
+        try:
+            assert [door().status_code for _ in range(2)] == [201, 201]
+        finally:
+            cursor.execute("SET search_path TO DEFAULT; DROP SCHEMA empty")
+    assert len(RAN) == 1
+
+
+def test_fault_n_users_of_another_model_are_of_their_database(
+    alice: Account, databases: type[ByTenant], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their scope names the model, which the router may write elsewhere."""
+    found = set()
+    for alias in SCHEMAS:
+        monkeypatch.setattr(
+            databases,
+            "db_for_write",
+            lambda self, model, it=alias, **_: it if model is Group else None,
+        )
+        found.add(tenants.scope(RequestFactory().post("/"), lambda _: "auth.group:1").name)
+
+    assert found == {f"database:{alias}/auth.group:1" for alias in SCHEMAS}
+
+
+def test_fault_n_a_router_that_forbids_to_write_users_changes_nothing(
+    alice: Account, databases: type[ByTenant], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are kept by another service, all in one place."""
+
+    def refuse(_self: Any, model: Any, **hints: Any) -> str | None:
+        if model is User:
+            raise RuntimeError
+        return None
+
+    monkeypatch.setattr(databases, "db_for_write", refuse)
+
+    assert tenants.scope(RequestFactory().post("/"), the_first_user).name == "user:1"
+
+
+def test_fault_n_a_second_database_without_users_is_no_tenant(
+    databases: type[ByTenant], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The router sends the keys to one, and says nothing of users."""
+
+    def allow(_self: Any, db: str, app_label: str, **hints: Any) -> bool | None:
+        return db == "default" if app_label == "idempotency" else None
+
+    monkeypatch.setattr(databases, "allow_migrate", allow)
+    assert said() == []
+
+
 def test_fault_n_a_copy_of_the_users_is_no_tenant(schemas: None, settings: Any) -> None:
     """Django has migrated nothing there."""
     with connection.cursor() as cursor:
@@ -433,4 +518,4 @@ def test_fault_n_a_project_without_users_has_no_tenants(settings: Any, committed
     settings.AUTH_USER_MODEL = "shop.Nobody"
 
     assert check_tenants() == check_schemas(databases=["default"]) == []
-    assert tenants.scope(RequestFactory().post("/"), the_first_user) == ("user:1", False)
+    assert tenants.scope(RequestFactory().post("/"), the_first_user) == ("user:1", None)
