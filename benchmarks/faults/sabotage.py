@@ -46,7 +46,8 @@ def _trust_the_clock() -> None:
 
     def judged(claim: claims.Claim, first_look: str | None) -> claims._Standing | None:
         now = f"'{timezone.now().isoformat()}'::timestamptz"
-        row = database.fetch(read.replace("statement_timestamp()", now), (first_look, claim.id))
+        values = (first_look, claim.users, claim.id)
+        row = database.fetch(read.replace("statement_timestamp()", now), values)
         return claims._Standing(*row) if row else None  # noqa: SLF001
 
     claims._read = judged  # noqa: SLF001
