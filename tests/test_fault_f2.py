@@ -189,7 +189,9 @@ def test_fault_f2_an_ordinary_request_leaves_the_expiry_alone(make_door: MakeDoo
 
 
 @pytest.mark.slow
-def test_fault_f2_a_client_that_obeys_retry_after_finds_the_response(make_door: MakeDoor) -> None:
+def test_fault_f2_a_client_that_obeys_retry_after_finds_the_response(
+    make_function_door: MakeDoor,
+) -> None:
     """With real time, and keys that live for no longer than it stays away."""
 
     def work(request: HttpRequest) -> HttpResponse:
@@ -197,7 +199,7 @@ def test_fault_f2_a_client_that_obeys_retry_after_finds_the_response(make_door: 
         time.sleep(2.5)
         return response
 
-    door = make_door(work, ttl=timedelta(seconds=2))
+    door = make_function_door(work, ttl=timedelta(seconds=2))
     with threads() as start:
         first = start(door)
         eventually(IdempotencyKey.objects.exists)

@@ -24,8 +24,7 @@ def own_database(django_db_setup: None) -> Iterator[str]:
         server.execute(f"DROP DATABASE {DATABASE} WITH (FORCE)")
 
 
-@pytest.mark.parametrize("atomic", ["", "1"])
-@pytest.mark.parametrize("keys", ["shared", "own"])
+@pytest.mark.parametrize(("keys", "atomic"), [("shared", ""), ("own", "1")])
 def test_fault_n_with_django_tenants(own_database: str, keys: str, atomic: str) -> None:
     """Each tenant's order is made, once, wherever the keys lie; and the check says what it must."""
     environment = {"DATABASE_URL": own_database, "KEYS": keys, "ATOMIC": atomic}
