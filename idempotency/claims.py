@@ -121,6 +121,11 @@ class Attempt:
     """How long keys live."""
 
     @property
+    def useful(self) -> timedelta:
+        """How long a response must be there after it came."""
+        return min(self.ttl, _USEFUL)
+
+    @property
     def fence(self) -> tuple[UUID, str, int]:
         """See Note [The fence]."""
         return self.id, self.first_seen, self.recorded
@@ -244,10 +249,9 @@ def prolong(attempt: Attempt, seconds: float) -> None:
 
     It may wait for a standby, or for a deferred trigger, and is not seen before its end.
     """
-    useful = min(attempt.ttl, _USEFUL)
-    if seconds < useful.total_seconds() * (1 - _NEARLY):
+    if seconds < attempt.useful.total_seconds() * (1 - _NEARLY):
         return
-    values = (useful, attempt.id, attempt.first_seen, attempt.number)
+    values = (attempt.useful, attempt.id, attempt.first_seen, attempt.number)
     try:
         database.fetch(statements.PROLONG, values)
     except (DatabaseError, InterfaceError):
@@ -476,7 +480,7 @@ def _answer(claim: Claim, standing: _Standing) -> Answer | None:
 
 def _saved(attempt: Attempt, answer: Answer) -> tuple[Any, ...]:
     headers = answers.dump(answer.headers)
-    useful = min(attempt.ttl, _USEFUL)
+    useful = attempt.useful
     return (
         attempt.number, useful * _NEARLY, useful, answer.status_code, headers, answer.body,
         answer.trace, *attempt.fence,

@@ -168,6 +168,19 @@ def paused_deletes(when: str) -> Iterator[Callable[[], None]]:
             cursor.execute("DROP FUNCTION pause CASCADE")
 
 
+def run_at_commit(statement: str) -> None:
+    """Have a deferred trigger run a statement of PL/pgSQL in this transaction's COMMIT."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "CREATE OR REPLACE FUNCTION pg_temp.at_commit() RETURNS trigger LANGUAGE plpgsql AS"
+            f" $$ BEGIN {statement}; RETURN NULL; END $$;"
+            "CREATE TEMPORARY TABLE late (n int) ON COMMIT DROP;"
+            "CREATE CONSTRAINT TRIGGER at_commit AFTER INSERT ON late DEFERRABLE INITIALLY"
+            " DEFERRED FOR EACH ROW EXECUTE FUNCTION pg_temp.at_commit();"
+            "INSERT INTO late VALUES (1)"
+        )
+
+
 def backend_pid() -> int:
     """Give the server's process id for this thread's session, which a transaction keeps."""
     with connection.cursor() as cursor:

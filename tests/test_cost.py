@@ -6,9 +6,6 @@ import socket
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from secrets import token_urlsafe
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
@@ -16,13 +13,13 @@ from django.core.management import call_command
 from django.db import connection, transaction
 from django.http import HttpRequest, HttpResponse
 from django.test import RequestFactory
+from own_server import connect_to, own_server
 from pytest_django import DjangoDbBlocker
-from support import CHECKOUT, Gate, keep_session, threads
+from support import CHECKOUT, Gate, threads
 
 from benchmarks.faults.server import Server
 from benchmarks.speed.proxy import Link, link
 from idempotency.decorators import idempotent
-from testproject import postgres
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -88,21 +85,11 @@ class Cost(NamedTuple):
 @pytest.fixture(scope="module")
 def server(django_db_blocker: DjangoDbBlocker) -> Iterator[Server]:
     """Give a PostgreSQL of our own, with the table of the keys, where nothing else happens."""
-    programs = postgres.programs(CHECKOUT / ".postgres")
-    with TemporaryDirectory(prefix="shop-cost-") as name:
-        Path(name).chmod(0o711)
-        folder = Path(name, "server")
-        folder.mkdir(mode=0o711)
-        server = Server(programs, folder, token_urlsafe(), options=OPTIONS)
-        server.initialise()
-        server.start()
-        try:
-            with django_db_blocker.unblock(), threads() as start:
-                start(create_tables, server).result()
-            with stopped_wal_writer(server):
-                yield server
-        finally:
-            server.stop()
+    with own_server(**OPTIONS) as server:
+        with django_db_blocker.unblock(), threads() as start:
+            start(create_tables, server).result()
+        with stopped_wal_writer(server):
+            yield server
 
 
 @contextmanager
@@ -120,20 +107,10 @@ def stopped_wal_writer(server: Server) -> Iterator[None]:
 
 def create_tables(server: Server) -> None:
     """Create what the requests need, those of the shop aside."""
-    connect(server, server.port)
+    connect_to(server)
     call_command("migrate", "idempotency", verbosity=0)
     with connection.cursor() as cursor:
         cursor.execute("CREATE EXTENSION pg_stat_statements; CREATE TABLE work (done text)")
-
-
-def connect(server: Server, port: int, binding: str = "client") -> None:
-    """Give this thread, until it ends, a session on our server."""
-    keep_session()
-    mine: Any = connection
-    mine.settings_dict |= {"HOST": "127.0.0.1", "PORT": port, "NAME": "postgres"}
-    mine.settings_dict |= {"USER": "shop", "PASSWORD": server.password}
-    by_server = {"server_side_binding": binding == "server"}
-    mine.settings_dict["OPTIONS"] = {"sslmode": "disable", "gssencmode": "disable"} | by_server
 
 
 class Requests:
@@ -149,7 +126,8 @@ class Requests:
             return told
 
     def _send(self, requests: tuple[Callable[[], int], ...]) -> list[tuple[int, Cost]]:
-        connect(self._server, self._road.port, self._binding)
+        is_server_side = self._binding == "server"
+        connect_to(self._server, self._road.port, server_side_binding=is_server_side)
         return [self._measure(request) for request in requests]
 
     def _measure(self, request: Callable[[], int]) -> tuple[int, Cost]:
@@ -256,7 +234,7 @@ def held(server: Server, request: Callable[[], int], gate: Gate) -> Iterator["Fu
     """Send a request that stays at the gate, which opens in the end."""
 
     def run() -> int:
-        connect(server, server.port)
+        connect_to(server)
         return request()
 
     with threads() as start:

@@ -8,11 +8,10 @@ from unittest import mock
 
 import pytest
 from conftest import MakeDoor
-from django.db import connection
 from django.db.models import F
 from django.db.models.functions import Now
 from django.http import Http404, HttpRequest, HttpResponse
-from support import DEADLINE, Gate, eventually, threads, waiting_for_a_lock
+from support import DEADLINE, Gate, eventually, run_at_commit, threads, waiting_for_a_lock
 from test_decorators import created, row
 
 from idempotency import claims
@@ -160,15 +159,7 @@ def test_fault_f2_a_commit_that_takes_long_leaves_a_useful_time_after_it(
     """Nothing sees the response before its end, and its time has run meanwhile."""
 
     def work(request: HttpRequest) -> HttpResponse:
-        with connection.cursor() as cursor:
-            cursor.execute(
-                "CREATE OR REPLACE FUNCTION pg_temp.dawdle() RETURNS trigger LANGUAGE plpgsql AS"
-                " $$ BEGIN PERFORM pg_sleep(0.5); RETURN NULL; END $$;"
-                "CREATE TEMPORARY TABLE late (n int) ON COMMIT DROP;"
-                "CREATE CONSTRAINT TRIGGER dawdle AFTER INSERT ON late DEFERRABLE INITIALLY"
-                " DEFERRED FOR EACH ROW EXECUTE FUNCTION pg_temp.dawdle();"
-                "INSERT INTO late VALUES (1)"
-            )
+        run_at_commit("PERFORM pg_sleep(0.5)")
         return created(request)
 
     door = make_door(work, ttl=timedelta(seconds=0.4))

@@ -10,7 +10,7 @@ from django.core.exceptions import BadRequest, PermissionDenied, SuspiciousOpera
 from django.db import connection, transaction
 from django.http import Http404, HttpRequest, HttpResponse
 from django.test import Client
-from support import unreachable_database
+from support import run_at_commit, unreachable_database
 from test_decorators import created, row
 
 from idempotency.exceptions import (
@@ -199,20 +199,9 @@ def test_fault_f3_a_commit_that_postgresql_refuses_is_what_it_was(
     make_function_door: MakeDoor,
 ) -> None:
     """A conflict that is found at the COMMIT itself has rolled everything back."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "CREATE FUNCTION pg_temp.collide() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
-            " RAISE EXCEPTION USING ERRCODE = '40001'; END $$"
-        )
 
     def work(request: HttpRequest) -> HttpResponse:
-        with connection.cursor() as cursor:
-            cursor.execute(
-                "CREATE TEMPORARY TABLE late (n int) ON COMMIT DROP;"
-                "CREATE CONSTRAINT TRIGGER collide AFTER INSERT ON late DEFERRABLE INITIALLY"
-                " DEFERRED FOR EACH ROW EXECUTE FUNCTION pg_temp.collide();"
-                "INSERT INTO late VALUES (1)"
-            )
+        run_at_commit("RAISE EXCEPTION USING ERRCODE = '40001'")
         return created(request)
 
     response = make_function_door(work)()

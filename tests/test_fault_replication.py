@@ -9,9 +9,6 @@ import signal
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from secrets import token_urlsafe
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -20,15 +17,15 @@ from django.core.management import call_command
 from django.db import connection, transaction
 from django.http import Http404, HttpRequest, HttpResponse
 from django.test import RequestFactory
+from own_server import connect_to, own_server
 from psycopg import OperationalError
 from psycopg.sql import SQL, Identifier
 from pytest_django import DjangoDbBlocker
-from support import CHECKOUT, DEADLINE, eventually, keep_session, threads
+from support import DEADLINE, eventually, threads
 
 from benchmarks.faults import replication
 from benchmarks.faults.server import Server
 from idempotency.views import key_status
-from testproject import postgres
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -42,39 +39,18 @@ KINDS = [kind for kind, _ in EACH]
 @pytest.fixture(scope="module")
 def server(django_db_blocker: DjangoDbBlocker) -> Iterator[Server]:
     """Return a PostgreSQL of our own, with the table of the keys."""
-    programs = postgres.programs(CHECKOUT / ".postgres")
-    with TemporaryDirectory(prefix="shop-parted-") as name:
-        Path(name).chmod(0o711)
-        folder = Path(name, "server")
-        folder.mkdir(mode=0o711)
-        server = Server(programs, folder, token_urlsafe())
-        server.initialise()
-        server.start()
-        try:
-            with django_db_blocker.unblock():
-                with threads() as start:
-                    start(create_tables, server).result(DEADLINE)
-                yield server
-        finally:
-            server.stop(signal.SIGQUIT)
+    with own_server() as server, django_db_blocker.unblock():
+        with threads() as start:
+            start(create_tables, server).result(DEADLINE)
+        yield server
 
 
 def create_tables(server: Server) -> None:
     """Create what the requests need."""
-    connect(server)
+    connect_to(server)
     call_command("migrate", "idempotency", verbosity=0)
     with connection.cursor() as cursor:
         cursor.execute("CREATE TABLE work (done text)")
-
-
-def connect(server: Server, **options: Any) -> None:
-    """Connect this thread, until it ends, to a server."""
-    keep_session()
-    mine: Any = connection
-    mine.settings_dict |= {"HOST": "127.0.0.1", "PORT": server.port, "NAME": "postgres"}
-    mine.settings_dict |= {"USER": "shop", "PASSWORD": server.password}
-    secure = {"sslmode": "disable", "gssencmode": "disable"}
-    mine.settings_dict |= {"ATOMIC_REQUESTS": False, "OPTIONS": secure | options}
 
 
 @pytest.fixture
@@ -142,13 +118,13 @@ def make(serve: Serve) -> Callable[..., Door]:
 
 def send(server: Server, door: Door, **options: Any) -> Any:
     """Send a request from a fresh session."""
-    connect(server, **options)
+    connect_to(server, **options)
     return door()
 
 
 def ask(server: Server, door: Door) -> Any:
     """Ask how the request with the door's key stands."""
-    connect(server)
+    connect_to(server)
     return key_status(RequestFactory().get("/"), door.key, partner)
 
 
